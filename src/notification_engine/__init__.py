@@ -1,0 +1,1 @@
+"""IntelliBrowse Notification Engine."""

@@ -1,0 +1,1 @@
+"""Notification Controller: HTTP, WebSocket and SSE in and out; authenticates and checks roles, no other rule."""

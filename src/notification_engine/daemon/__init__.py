@@ -1,0 +1,1 @@
+"""Delivery Daemon: one loop a file."""

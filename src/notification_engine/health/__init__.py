@@ -1,0 +1,1 @@
+"""Health Monitoring: probes, KPIs and the metric registry."""

@@ -1,0 +1,1 @@
+"""Clock, ids, batching, logging: what knows no word of the field."""

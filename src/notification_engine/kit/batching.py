@@ -1,0 +1,100 @@
+"""Natural batching: what arrives while one flush is under way travels together in the next.
+
+There is no timer, so an idle batcher adds no latency. The queue is bounded: past it `submit` raises `QueueFull` at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class QueueFull(Exception):
+    """More waiters than the bound of a batcher."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Hands items in batches to `flush`, which answers one result or one exception for each, in their order.
+
+    An exception that `flush` raises goes to every item of that batch.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[list[Item]], Awaitable[Sequence[Result | BaseException]]],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        concurrency: int = 1,
+    ) -> None:
+        self._flush = flush
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._concurrency = concurrency
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit_nowait(self, item: Item) -> asyncio.Future[Result]:
+        if len(self._waiting) >= self._max_waiting:
+            raise QueueFull
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._tasks) < self._concurrency:
+            task = asyncio.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return future
+
+    async def submit(self, item: Item) -> Result:
+        return await self.submit_nowait(item)
+
+    async def submit_many(self, items: Sequence[Item]) -> list[Result]:
+        """All items, in the fewest batches; the first exception is raised after every item has ended."""
+        if len(self._waiting) + len(items) > self._max_waiting and self._waiting:
+            raise QueueFull
+        futures = []
+        for item in items:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((item, future))
+            futures.append(future)
+        if items and len(self._tasks) < self._concurrency:
+            task = asyncio.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return results  # type: ignore[return-value]
+
+    async def drain(self) -> None:
+        """Waits until nothing waits and no flush is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            count = min(len(self._waiting), self._max_batch)
+            batch = [self._waiting.popleft() for _ in range(count)]
+            try:
+                results = await self._flush([item for item, _ in batch])
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
+            except Exception as error:  # noqa: BLE001 - every waiter is told
+                results = [error] * count
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, BaseException):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)

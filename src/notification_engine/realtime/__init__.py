@@ -1,0 +1,1 @@
+"""Who is connected, and the bus that tells them."""

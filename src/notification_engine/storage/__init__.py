@@ -1,0 +1,1 @@
+"""The only user of PyMongo: one repository a collection, indexes, migrations."""
