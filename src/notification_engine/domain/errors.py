@@ -1,0 +1,80 @@
+"""The error tree. Expected failures of sending are not here: a channel answers an `Outcome`.
+
+    EngineError
+    ├── RequestError            the caller can mend it; each knows its problem type (RFC 9457) and HTTP status
+    │   ├── InvalidRequest      422
+    │   ├── Unauthenticated     401
+    │   ├── Forbidden           403
+    │   ├── NotFound            404
+    │   ├── Conflict            409
+    │   └── TooLarge            413
+    └── Unavailable             503 with Retry-After: the store is away, the fate of a write unknown, a queue full
+
+    ConfigurationError          stands outside, so that no loop can swallow it
+
+No text carries a body, an address or a secret.
+"""
+
+
+class EngineError(Exception):
+    """Root of what the engine itself raises."""
+
+
+class RequestError(EngineError):
+    status = 400
+    title = "Bad request"
+    kind = "bad-request"
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+
+class InvalidRequest(RequestError):
+    status = 422
+    title = "Invalid request"
+    kind = "invalid-request"
+
+
+class Unauthenticated(RequestError):
+    status = 401
+    title = "Authentication needed"
+    kind = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    status = 403
+    title = "Role missing"
+    kind = "forbidden"
+
+
+class NotFound(RequestError):
+    status = 404
+    title = "Not found"
+    kind = "not-found"
+
+
+class Conflict(RequestError):
+    status = 409
+    title = "Conflict"
+    kind = "conflict"
+
+
+class TooLarge(RequestError):
+    status = 413
+    title = "Too large"
+    kind = "too-large"
+
+
+class Unavailable(EngineError):
+    """Nothing was promised; the same request may be sent again after `retry_after` seconds."""
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or wrong; the text names the variable and says what would be right."""
