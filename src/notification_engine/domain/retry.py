@@ -35,3 +35,6 @@ def clamp_retry_after(wish: float | None) -> float:
 def resends_unknown(priority: Priority, resent: bool) -> bool:
     """Default policy `on_unknown`: resend once for high and above, hold the rest for an operator."""
     return not resent and RANK[priority] >= RANK[Priority.HIGH]
+
+
+UNKNOWN_GRACE_SECONDS = 300.0  # how long an unknown outcome waits for the provider's word before the one resend

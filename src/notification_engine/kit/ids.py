@@ -1,4 +1,4 @@
-"""Ids: a prefix and a lower-case ULID, so that they sort by the time of acceptance (ULID specification, Crockford base 32)."""
+"""Ids: a prefix and a lower-case ULID, so that they sort by the time of acceptance (Crockford base 32)."""
 
 import hashlib
 import os
@@ -23,6 +23,6 @@ def new_id(prefix: str, at_ms: int | None = None) -> str:
 
 
 def derived_ulid(ulid: str, index: int) -> str:
-    """The index-th follower of a ULID: same millisecond, the rest by hash, so that a repeated request finds the same ids."""
+    """The index-th follower of a ULID: same millisecond, the rest by hash; a repeated request finds the same ids."""
     digest = hashlib.blake2b(f"{ulid}:{index}".encode(), digest_size=10).digest()
     return ulid[:10] + _encode(int.from_bytes(digest))[10:]

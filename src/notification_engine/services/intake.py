@@ -138,7 +138,7 @@ class Intake:
         return await self._complete(draft, stored)
 
     async def _complete(self, draft: _Draft, stored: Notification) -> AcceptedEvent:
-        """Writes what a dead process did not, under the ids that follow from the guard's, and gives the stored answer."""
+        """Writes what a dead process did not, under ids that follow from the guard's; gives the stored answer."""
         first = _Draft(draft.request, draft.caller, None, stored.id.removeprefix("ntfy_"), draft.started)
         rest = [parts for parts in await self._plan_all(first, skip_guard=True) if parts]
         if rest:
@@ -163,14 +163,12 @@ class Intake:
             pause = min(pause * 2, 0.2)
 
     async def _plan_all(self, draft: _Draft, *, skip_guard: bool = False) -> list[list[Notification]]:
-        """For each recipient its document and the siblings beyond 32 deliveries. A guard alone has followers to skip."""
-        if skip_guard and len(draft.request.recipients) == 1:
-            return []
+        """For each recipient its document and the siblings beyond 32 deliveries."""
         endpoints = await self._endpoints.enabled() if self._wants_webhook(draft.request) else []
         recipients = draft.request.recipients
         preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
         return [
-            [] if skip_guard and i == 0 else self._plan_one(draft, i, recipient, preference, endpoints)
+            self._plan_one(draft, i, recipient, preference, endpoints)[1 if skip_guard and i == 0 else 0 :]
             for i, (recipient, preference) in enumerate(zip(recipients, preferences, strict=True))
         ]
 

@@ -36,7 +36,7 @@ class Plan:
 
 
 def plan(given: PlanInput) -> Plan:
-    """Deliveries in the order of the channels; a channel that is not sent keeps a suppressed delivery with its reason."""
+    """Deliveries in the order of the channels; what is not sent keeps a suppressed delivery with its reason."""
     deliveries: list[Delivery] = []
     decisions: list[Decision] = []
     for channel in given.channels:
