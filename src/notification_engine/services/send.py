@@ -1,0 +1,127 @@
+"""Send: one delivery through its channel, as a short pipe: expired? mark where needed, call, settle.
+
+Invariant: no provider is called for a delivery whose fence is not ours when its write-ahead mark is written, and a
+channel's failure of any kind becomes an outcome.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
+from notification_engine.domain.notification import base_id
+from notification_engine.domain.outcome import Attempt, Message, Outcome, Rejected, Retry, Unknown
+from notification_engine.kit.clock import Clock
+from notification_engine.kit.logging import get_logger
+from notification_engine.services.ports import Deadline, EndpointStore, HistoryStore, NotificationStore, Sender
+from notification_engine.services.settle import Settle, Work, unsettled_rows
+
+SOLO_AFTER_ABANDONED = 2  # claims that ended in a dead process, before a notification runs alone
+MAX_SOLO_DEATHS = 3  # deaths while alone, before it is a dead letter
+
+log = get_logger("delivery-daemon")
+
+
+class Send:
+    def __init__(
+        self,
+        senders: Mapping[Channel, Sender],
+        settle: Settle,
+        store: NotificationStore,
+        history: HistoryStore,
+        endpoints: EndpointStore,
+        clock: Clock,
+    ) -> None:
+        self._senders = senders
+        self._settle = settle
+        self._store = store
+        self._history = history
+        self._endpoints = endpoints
+        self._clock = clock
+
+    def sender(self, channel: Channel) -> Sender:
+        return self._senders[channel]
+
+    async def send(self, work: Work) -> None:
+        """One attempt from mark to settlement. Raises only when the store does."""
+        expires_at = work.notification.expires_at
+        if expires_at is not None and expires_at <= self._clock.now():
+            await self._settle.ended(work, DeliveryStatus.EXPIRED, Reason.EXPIRED, "expires_at had passed")
+            return
+        sender = self._senders[work.delivery.channel]
+        if work.solo and not await self._store.mark_solo(work.notification.id, work.fence):
+            return
+        if not sender.repeatable and not await self._settle.mark(work):
+            return
+        started = time.perf_counter()
+        outcome = await self._call(sender, work)
+        await self._settle.outcome(work, outcome, (time.perf_counter() - started) * 1000)
+        if isinstance(outcome, Rejected) and outcome.disable_endpoint and work.delivery.endpoint:
+            await self._endpoints.disable(work.delivery.endpoint, str(outcome.reason))
+
+    async def _call(self, sender: Sender, work: Work) -> Outcome:
+        """A channel answers outcomes; what it raises all the same is a defect and is told as one, never lost."""
+        deadline = Deadline(time.monotonic() + sender.attempt_seconds)
+        try:
+            async with asyncio.timeout(sender.attempt_seconds + 1.0):
+                return await sender.send(message_of(work), deadline)
+        except TimeoutError:
+            reason, detail = Reason.TIMEOUT, "the attempt's deadline passed"
+        except Exception as error:  # noqa: BLE001 - the lane must live on
+            reason, detail = Reason.INTERNAL, type(error).__name__
+            log.exception("A channel raised instead of answering an outcome", channel=str(sender.name))
+        return (
+            Retry(reason, sender.name, detail=detail)
+            if sender.repeatable
+            else Unknown(reason, sender.name, detail=detail)
+        )
+
+    async def resume(self, works: Sequence[Work]) -> list[Work]:
+        """What is left to send of re-claimed work: rolls forward what the history knows, ends what is poison, and
+        settles as unknown what was marked and left no row. Raises what the store raises; the leases then expire."""
+        again = [work for work in works if work.fence > 1]
+        if not again:
+            return list(works)
+        rows = await self._history.of_notifications(sorted({base_id(w.notification.id) for w in again}))
+        known = unsettled_rows(again, rows)
+        decided = await asyncio.gather(*(self._resume_one(w, known) for w in works))
+        return [work for work, to_send in zip(works, decided, strict=True) if to_send]
+
+    async def _resume_one(self, work: Work, known: Mapping[str, Attempt]) -> bool:
+        row = known.get(work.delivery.id)
+        if row is not None:
+            await self._settle.roll_forward(work, row)
+            return False
+        mark, lease = work.delivery.mark, work.notification.lease
+        if work.delivery.status is DeliveryStatus.SENDING and mark and mark["attempt"] > work.delivery.attempts:
+            outcome = Unknown(Reason.INTERRUPTED, "engine", detail="the process ended between mark and settlement")
+            await self._settle.outcome(work, outcome, 0.0)
+            return False
+        if lease.solo_deaths >= MAX_SOLO_DEATHS:
+            text = f"{lease.solo_deaths} processes ended while it ran alone"
+            await self._settle.ended(work, DeliveryStatus.FAILED, Reason.POISON, text)
+            return False
+        work.solo = lease.abandoned >= SOLO_AFTER_ABANDONED
+        return True
+
+
+def message_of(work: Work) -> Message:
+    notification, delivery = work.notification, work.delivery
+    return Message(
+        notification_id=base_id(notification.id),
+        delivery_id=delivery.id,
+        event_id=notification.event_id,
+        user_id=notification.user_id,
+        notification_type=notification.notification_type,
+        channel=delivery.channel,
+        priority=notification.priority,
+        title=notification.title,
+        body=notification.body,
+        created_at=notification.created_at,
+        endpoint=delivery.endpoint,
+        data=notification.data,
+        actions=tuple(notification.actions),
+        correlation_id=notification.correlation_id,
+        attempt=work.attempt,
+        solo=work.solo,
+    )
