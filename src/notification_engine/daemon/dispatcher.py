@@ -1,0 +1,171 @@
+"""The dispatcher: what this process has leased, by lane, until it is settled.
+
+Invariant: a notification counts against the bound from its reservation until its last delivery here is settled or its
+lease is given up; nothing is leased past the bound.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from notification_engine.daemon.lane import Lane
+from notification_engine.domain.delivery import Channel
+from notification_engine.domain.notification import Notification
+from notification_engine.kit.logging import get_logger
+from notification_engine.services.ports import NotificationStore
+from notification_engine.services.send import Send, message_of
+from notification_engine.services.settle import Settle, Work
+
+log = get_logger("delivery-daemon")
+
+
+@dataclass(slots=True)
+class _Held:
+    fence: int
+    since: float
+    works: set[str] = field(default_factory=set)
+
+
+class Dispatcher:
+    """Implements `services.intake.Handover`."""
+
+    def __init__(
+        self,
+        store: NotificationStore,
+        send: Send,
+        settle: Settle,
+        channels: Sequence[Channel],
+        *,
+        owner: str,
+        lane_bound: int,
+        queue_size: int,
+        lease_seconds: float,
+        processing_timeout: float,
+    ) -> None:
+        self.owner = owner
+        self.lease_seconds = lease_seconds
+        self.draining = False
+        self._store = store
+        self._send = send
+        self._settle = settle
+        self._queue_size = queue_size
+        self._processing_timeout = processing_timeout
+        self._held: dict[str, _Held] = {}
+        self._reserved = 0
+        self._resuming: set[asyncio.Task[None]] = set()
+        self.lanes: Mapping[Channel, Lane] = {
+            c: Lane(c, lane_bound, self._send_one, lambda w, c=c: self._host(c, w)) for c in channels
+        }
+
+    @property
+    def room(self) -> int:
+        return 0 if self.draining else max(0, self._queue_size - len(self._held) - self._reserved)
+
+    def reserve(self, count: int) -> int:
+        granted = min(count, self.room)
+        self._reserved += granted
+        return granted
+
+    def release(self, count: int) -> None:
+        self._reserved -= count
+
+    def take(self, notifications: Sequence[Notification]) -> None:
+        """Fresh documents of a reservation, inserted under our lease."""
+        self._reserved -= len(notifications)
+        works = []
+        for notification in notifications:
+            own = self._works(notification)
+            self._register(notification, own)
+            works += own
+        self._put(works)
+
+    def claimed(self, notifications: Sequence[Notification]) -> None:
+        """Documents of a sweep; re-claimed ones are resumed from the history before anything is sent."""
+        for notification in notifications:
+            self._register(notification, self._works(notification))
+        task = asyncio.create_task(self._resume(notifications))
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def renew(self) -> None:
+        """Extends what is held, but for what has been held longer than the processing timeout."""
+        now = time.monotonic()
+        young = [(i, h.fence) for i, h in self._held.items() if now - h.since < self._processing_timeout]
+        if young:
+            await self._store.renew(self.owner, young, self.lease_seconds)
+
+    async def drain(self, seconds: float) -> None:
+        """No more claims; what has not begun is given back; what is in flight may end within `seconds`."""
+        self.draining = True
+        rest = [work for lane in self.lanes.values() for work in lane.clear()]
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(lane.drained() for lane in self.lanes.values()), *self._resuming)
+                await self._settle.drain()
+        except TimeoutError:
+            log.warning("The drain's bound passed with sends in flight; their leases will expire")
+        held = {w.notification.id: w.fence for w in rest}
+        if held:
+            await self._store.give_back(list(held.items()))
+
+    def snapshot(self) -> dict[str, object]:
+        lanes = {
+            str(c): {"queued": lane.queued, "in_flight": lane.in_flight, "bound": lane.bound}
+            for c, lane in self.lanes.items()
+        }
+        return {"lanes": lanes, "leases_held": len(self._held), "room": self.room, "draining": self.draining}
+
+    def _works(self, notification: Notification) -> list[Work]:
+        fence = notification.lease.fence
+        return [Work(notification, d, fence) for d in notification.deliveries if d.claim == fence]
+
+    def _register(self, notification: Notification, works: Sequence[Work]) -> None:
+        ids = {w.delivery.id for w in works}
+        self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), ids)
+
+    async def _resume(self, notifications: Sequence[Notification]) -> None:
+        works = [work for notification in notifications for work in self._works(notification)]
+        try:
+            await self._surface([n for n in notifications if not self._works(n)])
+            left = await self._send.resume(works)
+            if self.draining:
+                await self._store.give_back([(w.notification.id, w.fence) for w in left])
+                left = []
+        except Exception:
+            log.exception("Claimed work could not be resumed; its leases will expire")
+            left = []
+        remaining = {work.delivery.id for work in left}
+        for work in works:
+            if work.delivery.id not in remaining:
+                self._drop(work)
+        self._put(left)
+
+    async def _surface(self, notifications: Sequence[Notification]) -> None:
+        """Claimed without a delivery to send: a snooze that ended."""
+        for notification in notifications:
+            self._held.pop(notification.id, None)
+            await self._settle.surfaced(Work(notification, notification.deliveries[0], notification.lease.fence))
+
+    def _put(self, works: Sequence[Work]) -> None:
+        for work in works:
+            self.lanes[work.delivery.channel].put(work)
+        for lane in self.lanes.values():
+            lane.pump()
+
+    async def _send_one(self, work: Work) -> None:
+        try:
+            await self._send.send(work)
+        finally:
+            self._drop(work)
+
+    def _drop(self, work: Work) -> None:
+        held = self._held.get(work.notification.id)
+        if held is None or held.fence != work.fence:
+            return
+        held.works.discard(work.delivery.id)
+        if not held.works:
+            del self._held[work.notification.id]
+
+    def _host(self, channel: Channel, work: Work) -> str:
+        return self._send.sender(channel).host(message_of(work))

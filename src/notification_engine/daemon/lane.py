@@ -1,0 +1,137 @@
+"""A lane: the sends of one channel, highest priority first, oldest first, never more in flight than its bound.
+
+A tenth of the slots is kept for high and above. Hosts have shares: one that has not yet proven fast has one slot, and
+all such hosts together at most three quarters of the lane, so that slow receivers never become the head of the line.
+What ran alone before (poison) passes through one slot of its own.
+"""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+
+from notification_engine.domain.notification import RANK, Priority
+from notification_engine.kit.logging import get_logger
+from notification_engine.services.settle import Work
+
+SLOW_SECONDS = 1.0
+MAX_HOSTS = 10_000
+
+log = get_logger("delivery-daemon")
+
+
+class Lane:
+    def __init__(
+        self, name: str, bound: int, send: Callable[[Work], Awaitable[None]], host: Callable[[Work], str]
+    ) -> None:
+        self.name = name
+        self.bound = bound
+        self._send = send
+        self._host = host
+        self._heap: list[tuple[int, int, str, Work]] = []
+        self._order = itertools.count()
+        self._deferred: dict[str, deque[tuple[int, int, str, Work]]] = {}
+        self._solo: deque[Work] = deque()
+        self._solo_running = False
+        self._by_host: Counter[str] = Counter()
+        self._unproven_in_flight = 0
+        self._fast: dict[str, bool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def queued(self) -> int:
+        return len(self._heap) + len(self._solo) + sum(len(d) for d in self._deferred.values())
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    def put(self, work: Work) -> None:
+        if work.solo:
+            self._solo.append(work)
+        else:
+            entry = (-work.notification.rank, next(self._order), self._host(work), work)
+            heapq.heappush(self._heap, entry)
+
+    def pump(self) -> None:
+        """Starts what the bounds allow."""
+        if self._solo and not self._solo_running:
+            self._solo_running = True
+            self._start(self._solo.popleft(), "", solo=True)
+        while self._heap and len(self._tasks) < self._room(-self._heap[0][0]):
+            entry = heapq.heappop(self._heap)
+            host = entry[2]
+            if host and not self._has_share(host):
+                self._deferred.setdefault(host, deque()).append(entry)
+            else:
+                self._start(entry[3], host, solo=False)
+
+    def clear(self) -> list[Work]:
+        """Takes everything that has not begun."""
+        rest = [entry[3] for entry in self._heap] + list(self._solo)
+        rest += [entry[3] for waiting in self._deferred.values() for entry in waiting]
+        self._heap.clear()
+        self._solo.clear()
+        self._deferred.clear()
+        return rest
+
+    async def drained(self) -> None:
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    def _room(self, rank: int) -> int:
+        return self.bound if rank >= RANK[Priority.HIGH] else max(1, self.bound - max(1, self.bound // 10))
+
+    def _has_share(self, host: str) -> bool:
+        if self._fast.get(host):
+            return self._by_host[host] < max(1, self.bound // 2)
+        return self._by_host[host] < 1 and self._unproven_in_flight < max(1, self.bound * 3 // 4)
+
+    def _start(self, work: Work, host: str, *, solo: bool) -> None:
+        unproven = bool(host) and not self._fast.get(host)
+        self._by_host[host] += 1
+        self._unproven_in_flight += unproven
+        task = asyncio.create_task(self._run(work, host, solo=solo, unproven=unproven))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.pump()
+
+    async def _run(self, work: Work, host: str, *, solo: bool, unproven: bool) -> None:
+        started = time.monotonic()
+        try:
+            await self._send(work)
+        except Exception:
+            log.exception("A send was not settled; its lease will expire", delivery_id=work.delivery.id)
+        finally:
+            self._free(host, unproven=unproven, seconds=time.monotonic() - started)
+            if solo:
+                self._solo_running = False
+
+    def _free(self, host: str, *, unproven: bool, seconds: float) -> None:
+        self._by_host[host] -= 1
+        if not self._by_host[host]:
+            del self._by_host[host]
+        self._unproven_in_flight -= unproven
+        if not host:
+            return
+        if len(self._fast) >= MAX_HOSTS:
+            self._fast.clear()
+        self._fast[host] = seconds < SLOW_SECONDS
+        self._undefer(host)
+        if unproven and self._deferred:
+            self._undefer(next(iter(self._deferred)))
+
+    def _undefer(self, host: str) -> None:
+        """Gives a host's deferred sends back to the heap, as many as its share may now start."""
+        waiting = self._deferred.get(host)
+        room = max(1, self.bound // 2) - self._by_host[host] if self._fast.get(host) else 1
+        while waiting and room > 0:
+            heapq.heappush(self._heap, waiting.popleft())
+            room -= 1
+        if waiting is not None and not waiting:
+            del self._deferred[host]
