@@ -1,0 +1,22 @@
+"""The inbox cursor: when a notification became visible, and its id, as one opaque text."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+
+from notification_engine.domain.errors import InvalidRequest
+
+
+def encode_cursor(at: datetime, document_id: str) -> str:
+    text = f"{int(at.timestamp() * 1000)}.{document_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[datetime, str]:
+    """Raises InvalidRequest, field `cursor`, for what `encode_cursor` did not make."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        milliseconds, _, document_id = base64.urlsafe_b64decode(padded.encode()).decode().partition(".")
+        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC), document_id
+    except (ValueError, OverflowError, OSError, binascii.Error) as error:
+        raise InvalidRequest("The cursor is not one that this engine gave.", field="cursor") from error

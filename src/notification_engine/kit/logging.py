@@ -1,0 +1,79 @@
+"""The log: one JSON object a line with exactly the deployment guide's fields, or lines for people.
+
+Everything beside the named fields goes into `metadata`. The standard library's loggers (server, driver) pass through
+the same formatter. The request id travels in a context variable.
+"""
+
+import logging
+import logging.handlers
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+_FIELDS = ("request_id", "user_id", "notification_id")
+
+
+def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    line: dict[str, Any] = {
+        "timestamp": event.pop("timestamp"),
+        "level": event.pop("level", "info").upper(),
+        "service": "notification-engine",
+        "component": event.pop("component", event.pop("logger", None) or "engine"),
+    }
+    for name in _FIELDS:
+        line[name] = event.pop(name, None)
+    line["message"] = event.pop("event", "")
+    line["metadata"] = {k: v for k, v in event.items() if not k.startswith("_") and v is not None}
+    return line
+
+
+def _dumps(line: Any, **_: Any) -> str:
+    return orjson.dumps(line, default=str).decode()
+
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+
+
+def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
+    """`fmt` is `json` or `console`. The file is written beside standard output and survives its rotation."""
+    last: list[Any] = [_shape, structlog.processors.JSONRenderer(serializer=_dumps)]
+    if fmt == "console":
+        last = [
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if file is not None:
+        handlers.append(logging.handlers.WatchedFileHandler(file, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+    for noisy in ("pymongo", "asyncio", "aiosmtplib", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger(component: str) -> structlog.stdlib.BoundLogger:
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger("notification_engine", component=component)
+    return logger

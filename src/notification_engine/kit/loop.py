@@ -1,0 +1,60 @@
+"""A background loop: runs `run_once` at an interval or when woken; an error is logged and counted, and the loop goes on."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+
+from notification_engine.kit.logging import get_logger
+
+log = get_logger("delivery-daemon")
+
+
+class Loop(ABC):
+    """`ran` is set after every run: tests await it instead of sleeping."""
+
+    name: str
+
+    def __init__(self, interval_seconds: float) -> None:
+        self.interval_seconds = interval_seconds
+        self.last_beat: datetime | None = None
+        self.errors = 0
+        self.ran = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def run_once(self) -> None: ...
+
+    async def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=self.name)
+
+    async def stop(self) -> None:
+        """Cancels the loop and waits until it has ended; harmless when it never began."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+                self.last_beat = datetime.now(UTC)
+            except Exception:
+                self.errors += 1
+                log.exception("A loop's run failed; it runs again", loop=self.name)
+            self.ran.set()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self.interval_seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()
