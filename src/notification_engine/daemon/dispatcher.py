@@ -54,9 +54,7 @@ class Dispatcher:
         self._held: dict[str, _Held] = {}
         self._reserved = 0
         self._resuming: set[asyncio.Task[None]] = set()
-        self.lanes: Mapping[Channel, Lane] = {
-            c: Lane(c, lane_bound, self._send_one, lambda w, c=c: self._host(c, w)) for c in channels
-        }
+        self.lanes: Mapping[Channel, Lane] = {c: Lane(c, lane_bound, self._send_one, self._host) for c in channels}
 
     @property
     def room(self) -> int:
@@ -167,5 +165,5 @@ class Dispatcher:
         if not held.works:
             del self._held[work.notification.id]
 
-    def _host(self, channel: Channel, work: Work) -> str:
-        return self._send.sender(channel).host(message_of(work))
+    def _host(self, work: Work) -> str:
+        return self._send.sender(work.delivery.channel).host(message_of(work))

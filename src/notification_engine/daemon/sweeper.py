@@ -1,5 +1,8 @@
-"""The sweeper: claims what is due and free or expired. At once the retry queue, the schedule, the recovery after a crash
-and the distribution of work; a wake-up only brings it forward."""
+"""The sweeper: claims what is due and free or expired.
+
+At once the retry queue, the schedule, the recovery after a crash and the distribution of work; a wake-up only brings it
+forward.
+"""
 
 from notification_engine.daemon.dispatcher import Dispatcher
 from notification_engine.kit.loop import Loop

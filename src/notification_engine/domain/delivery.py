@@ -89,7 +89,8 @@ class NotificationStatus(StrEnum):
 N = NotificationStatus
 
 # The published table, first match wins: a status holds when every group of delivery states has a member present.
-# An open delivery makes it scheduled (nothing tried, scheduled_at ahead), processing (tried or sending) or pending before this.
+# Before this, an open delivery makes it scheduled (all open, none tried, scheduled_at ahead), processing (tried or
+# sending) or pending.
 STATUS_RULES: tuple[tuple[NotificationStatus, tuple[tuple[DeliveryStatus, ...], ...]], ...] = (
     (N.PARTIALLY_DELIVERED, ((S.FAILED,), (S.DELIVERED, S.ACCEPTED))),
     (N.UNKNOWN, ((S.UNKNOWN,),)),

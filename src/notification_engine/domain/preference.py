@@ -15,7 +15,7 @@ def matches(pattern: str, notification_type: str) -> bool:
 
 @dataclass(slots=True)
 class Preference:
-    """`types` maps a type or pattern to channels switched on or off; the most specific pattern that says something wins."""
+    """`types` maps a type or pattern to channels switched on or off; the most specific that says something wins."""
 
     user_id: str
     mute: bool = False

@@ -1,6 +1,6 @@
 """Natural batching: what arrives while one flush is under way travels together in the next.
 
-There is no timer, so an idle batcher adds no latency. The queue is bounded: past it `submit` raises `QueueFull` at once.
+There is no timer, so an idle batcher adds no latency. The queue is bounded: past it `submit` raises `QueueFull`.
 """
 
 import asyncio
@@ -41,38 +41,23 @@ class Batcher(Generic[Item, Result]):
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def submit_nowait(self, item: Item) -> asyncio.Future[Result]:
-        if len(self._waiting) >= self._max_waiting:
-            raise QueueFull
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if len(self._tasks) < self._concurrency:
-            task = asyncio.create_task(self._run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return future
-
     async def submit(self, item: Item) -> Result:
-        return await self.submit_nowait(item)
+        return (await self.submit_many([item]))[0]
 
     async def submit_many(self, items: Sequence[Item]) -> list[Result]:
         """All items, in the fewest batches; the first exception is raised after every item has ended."""
-        if len(self._waiting) + len(items) > self._max_waiting and self._waiting:
+        if self._waiting and len(self._waiting) + len(items) > self._max_waiting:
             raise QueueFull
-        futures = []
-        for item in items:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append((item, future))
-            futures.append(future)
+        futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
+        self._waiting.extend(zip(items, futures, strict=True))
         if items and len(self._tasks) < self._concurrency:
             task = asyncio.create_task(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        results = await asyncio.gather(*futures, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return results  # type: ignore[return-value]
+        if len(futures) == 1:
+            return [await futures[0]]
+        await asyncio.wait(futures)
+        return [future.result() for future in futures]
 
     async def drain(self) -> None:
         """Waits until nothing waits and no flush is under way."""
@@ -89,7 +74,7 @@ class Batcher(Generic[Item, Result]):
                 for _, future in batch:
                     future.cancel()
                 raise
-            except Exception as error:  # noqa: BLE001 - every waiter is told
+            except Exception as error:
                 results = [error] * count
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():

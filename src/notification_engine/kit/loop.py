@@ -1,4 +1,4 @@
-"""A background loop: runs `run_once` at an interval or when woken; an error is logged and counted, and the loop goes on."""
+"""A background loop: `run_once` at an interval or when woken; an error is logged and counted, and the loop goes on."""
 
 import asyncio
 from abc import ABC, abstractmethod

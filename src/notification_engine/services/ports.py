@@ -56,10 +56,6 @@ class Change:
     surface: bool = False
 
 
-class InsertResult(Protocol):
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Inserted:
     """Majority-committed and journaled."""

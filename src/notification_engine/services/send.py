@@ -67,7 +67,7 @@ class Send:
                 return await sender.send(message_of(work), deadline)
         except TimeoutError:
             reason, detail = Reason.TIMEOUT, "the attempt's deadline passed"
-        except Exception as error:  # noqa: BLE001 - the lane must live on
+        except Exception as error:
             reason, detail = Reason.INTERNAL, type(error).__name__
             log.exception("A channel raised instead of answering an outcome", channel=str(sender.name))
         return (

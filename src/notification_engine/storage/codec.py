@@ -1,0 +1,159 @@
+"""Between a notification and its document. What is absent is absent, never null, but for `inbox.read_at`: the unread
+index is partial on its null."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import bson
+from bson.errors import InvalidDocument, InvalidStringData
+
+from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, NotificationStatus, Reason
+from notification_engine.domain.errors import InvalidRequest
+from notification_engine.domain.notification import (
+    Action,
+    Decision,
+    Idempotency,
+    Inbox,
+    Lease,
+    Notification,
+    Priority,
+)
+
+MAX_DEPTH = 90  # the server refuses more than 100 levels; ours lies below them
+MAX_BYTES = 15 * 1024 * 1024
+
+_PLAIN = ("event_id", "user_id", "notification_type", "title", "body", "created_at")
+_OPTIONAL = ("email", "scheduled_at", "expires_at", "due_at", "dedup_key", "correlation_id", "source")
+
+
+def to_document(n: Notification) -> dict[str, Any]:
+    document: dict[str, Any] = {"_id": n.id}
+    document |= {name: getattr(n, name) for name in _PLAIN}
+    document |= {name: value for name in _OPTIONAL if (value := getattr(n, name)) is not None}
+    document |= {
+        "priority": str(n.priority),
+        "rank": n.rank,
+        "status": str(n.status),
+        "channels": [str(c) for c in n.channels],
+        "data": n.data,
+        "actions": [{"label": a.label, "url": a.url} for a in n.actions],
+        "lease": _present(asdict(n.lease)),
+        "decisions": [
+            _present({"code": d.code, "text": d.text, "channel": d.channel and str(d.channel), "at": d.at})
+            for d in n.decisions
+        ],
+        "deliveries": [_delivery_document(d) for d in n.deliveries],
+    }
+    if n.inbox is not None:
+        document["inbox"] = _present(asdict(n.inbox)) | {"read_at": n.inbox.read_at}
+    if n.idempotency is not None:
+        document["idempotency"] = {
+            "key": n.idempotency.key,
+            "body": n.idempotency.body,
+            "statuses": list(n.idempotency.statuses),
+        }
+    return document
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v is not None}
+
+
+_DELIVERY_FIELDS = (
+    "provider",
+    "endpoint",
+    "next_attempt_at",
+    "provider_message_id",
+    "claim",
+    "mark",
+    "created_at",
+    "updated_at",
+    "delivered_at",
+)
+
+
+def _delivery_document(d: Delivery) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "id": d.id,
+        "channel": str(d.channel),
+        "status": str(d.status),
+        "attempts": d.attempts,
+        "held": d.held,
+    }
+    if d.reason is not None:
+        document["reason"] = str(d.reason)
+    for name in _DELIVERY_FIELDS:
+        if (value := getattr(d, name)) is not None:
+            document[name] = value
+    return document
+
+
+def to_notification(document: Mapping[str, Any]) -> Notification:
+    """The other way; also for documents read without some fields."""
+    inbox, key = document.get("inbox"), document.get("idempotency")
+    return Notification(
+        id=document["_id"],
+        **{name: document[name] for name in _PLAIN},
+        **{name: document.get(name) for name in _OPTIONAL},
+        priority=Priority(document["priority"]),
+        status=NotificationStatus(document["status"]),
+        channels=[Channel(c) for c in document["channels"]],
+        data=document.get("data", {}),
+        actions=[Action(a["label"], a["url"]) for a in document.get("actions", [])],
+        lease=Lease(**document.get("lease", {})),
+        decisions=[
+            Decision(d["code"], d["text"], Channel(d["channel"]) if "channel" in d else None, d.get("at"))
+            for d in document.get("decisions", [])
+        ],
+        deliveries=[_delivery(d) for d in document.get("deliveries", [])],
+        inbox=Inbox(**inbox) if inbox is not None else None,
+        idempotency=Idempotency(key["key"], key["body"], tuple(key["statuses"])) if key else None,
+    )
+
+
+def _delivery(document: Mapping[str, Any]) -> Delivery:
+    return Delivery(
+        id=document["id"],
+        channel=Channel(document["channel"]),
+        status=DeliveryStatus(document["status"]),
+        attempts=document.get("attempts", 0),
+        held=document.get("held", False),
+        reason=Reason(document["reason"]) if "reason" in document else None,
+        **{name: document.get(name) for name in _DELIVERY_FIELDS},
+    )
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """BSON of one document. Raises InvalidRequest for what BSON or the server would refuse, before it joins a batch."""
+    if _depth(document) > MAX_DEPTH:
+        raise InvalidRequest("The nesting is too deep.", field="data")
+    try:
+        encoded = bson.encode(document)
+    except (OverflowError, InvalidDocument, InvalidStringData, UnicodeEncodeError, RecursionError, TypeError) as error:
+        raise InvalidRequest(f"A value cannot be stored ({type(error).__name__}).", field=_culprit(document)) from error
+    if len(encoded) > MAX_BYTES:
+        raise InvalidRequest("The notification is larger than 15 MiB.", field="data")
+    return encoded
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, found without recursion."""
+    deepest, stack = 0, [(value, 1)]
+    while stack:
+        current, level = stack.pop()
+        deepest = max(deepest, level)
+        if level > MAX_DEPTH:
+            return level
+        children = current.values() if isinstance(current, Mapping) else current if isinstance(current, list) else ()
+        stack.extend((child, level + 1) for child in children)
+    return deepest
+
+
+def _culprit(document: Mapping[str, Any]) -> str:
+    for name, value in document.items():
+        try:
+            bson.encode({name: value})
+        except Exception:  # noqa: BLE001, PERF203 - only the name of the field is wanted
+            return name
+    return "data"
