@@ -74,7 +74,7 @@ class Batcher(Generic[Item, Result]):
                 for _, future in batch:
                     future.cancel()
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - every waiter is told
                 results = [error] * count
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():

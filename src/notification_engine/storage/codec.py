@@ -92,10 +92,10 @@ def _delivery_document(d: Delivery) -> dict[str, Any]:
 def to_notification(document: Mapping[str, Any]) -> Notification:
     """The other way; also for documents read without some fields."""
     inbox, key = document.get("inbox"), document.get("idempotency")
+    values: dict[str, Any] = {name: document.get(name) for name in _PLAIN + _OPTIONAL}
     return Notification(
+        **values,
         id=document["_id"],
-        **{name: document[name] for name in _PLAIN},
-        **{name: document.get(name) for name in _OPTIONAL},
         priority=Priority(document["priority"]),
         status=NotificationStatus(document["status"]),
         channels=[Channel(c) for c in document["channels"]],
@@ -154,6 +154,6 @@ def _culprit(document: Mapping[str, Any]) -> str:
     for name, value in document.items():
         try:
             bson.encode({name: value})
-        except Exception:  # noqa: BLE001, PERF203 - only the name of the field is wanted
+        except Exception:  # noqa: BLE001 - only the name of the field is wanted
             return name
     return "data"

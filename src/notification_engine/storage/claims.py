@@ -1,0 +1,120 @@
+"""Claims and settlements: who may work on a notification, and what came of it. Fenced, on the server's clock."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.errors import PyMongoError
+
+from notification_engine.domain.notification import RANK, Notification
+from notification_engine.kit.clock import Clock
+from notification_engine.kit.ids import new_ulid
+from notification_engine.services.ports import Change
+from notification_engine.storage.codec import to_notification
+from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.pipelines import changes_pipeline, claim_pipeline, give_back_pipeline, in_seconds
+
+QUEUE_INDEX = "queue"
+OVERSAMPLING = 4  # with several daemons: candidates asked for, as a multiple of what is to be claimed
+_RANKS = sorted(RANK.values(), reverse=True)
+
+
+class Claims:
+    """The daemon's half of the notification store."""
+
+    def __init__(self, database: Database, clock: Clock, *, several_daemons: bool = False) -> None:
+        self._collection = database.collection("notifications")
+        self._majority = database.majority("notifications")
+        self._clock = clock
+        self._several = several_daemons
+
+    async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Notification]:
+        """Priorities first, oldest first. `due_at: {$exists: true}` must stand beside the `$expr`: without it a
+        finished document, whose `due_at` is missing and so sorts below every date, would be claimed again."""
+        ids = await self._candidates(limit)
+        if not ids:
+            return []
+        token = new_ulid()
+        match = {"_id": {"$in": ids}, "due_at": {"$exists": True}, "$expr": {"$lte": ["$due_at", "$$NOW"]}}
+        lost: PyMongoError | None = None
+        try:
+            await self._collection.update_many(match, claim_pipeline(owner, token, lease_seconds))
+        except PyMongoError as error:  # the reply may be lost and the claim made: the token tells
+            lost = error
+        with translated():
+            found = self._majority.find({"_id": {"$in": ids}, "lease.token": token})
+            claimed = [to_notification(document) async for document in found]
+            if lost is not None and not claimed:
+                raise lost
+        return sorted(claimed, key=lambda n: (-n.rank, n.created_at))
+
+    async def _candidates(self, limit: int) -> list[str]:
+        """Hints only: the claim decides on the server's clock."""
+        match = {"rank": {"$in": _RANKS}, "due_at": {"$exists": True, "$lte": self._clock.now()}}
+        wanted = limit * OVERSAMPLING if self._several else limit
+        with translated():
+            cursor = self._collection.find(match, {"_id": 1}, sort=[("rank", -1), ("due_at", 1)], limit=wanted)
+            ids = [document["_id"] async for document in cursor.hint(QUEUE_INDEX)]
+        return random.sample(ids, limit) if len(ids) > limit else ids
+
+    async def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """One bulk of fenced pipelines; True where the fence still held."""
+        groups: dict[tuple[str, int | None], list[Change]] = {}
+        for change in changes:
+            groups.setdefault((change.document_id, change.fence), []).append(change)
+        writes: list[Any] = [UpdateOne(_fenced(*key), changes_pipeline(group)) for key, group in groups.items()]
+        with translated():
+            result = await self._collection.bulk_write(writes, ordered=False)
+            if result.matched_count == len(writes):
+                return [True] * len(changes)
+            held = await self._fences([document_id for document_id, _ in groups])
+        return [c.document_id in held and c.fence in (None, held[c.document_id]) for c in changes]
+
+    async def _fences(self, ids: list[str]) -> dict[str, int]:
+        found = self._collection.find({"_id": {"$in": ids}}, {"lease.fence": 1})
+        return {document["_id"]: document["lease"]["fence"] async for document in found}
+
+    async def mark_solo(self, document_id: str, fence: int) -> bool:
+        with translated():
+            match = _fenced(document_id, fence) | {"lease.owner": {"$exists": True}}
+            result = await self._collection.update_one(match, {"$set": {"lease.solo": True}})
+        return result.matched_count == 1
+
+    async def renew(self, owner: str, held: Sequence[tuple[str, int]], lease_seconds: float) -> None:
+        """One write for all; what this process no longer owns does not match."""
+        until = {"lease.expires_at": in_seconds(lease_seconds), "due_at": in_seconds(lease_seconds)}
+        with translated():
+            match = {"_id": {"$in": [document_id for document_id, _ in held]}, "lease.owner": owner}
+            await self._collection.update_many(match, [{"$set": until}])
+
+    async def give_back(self, held: Sequence[tuple[str, int]]) -> None:
+        writes: list[Any] = [UpdateOne(_fenced(i, fence), give_back_pipeline()) for i, fence in held]
+        if writes:
+            with translated():
+                await self._collection.bulk_write(writes, ordered=False)
+
+    async def free_all(self) -> int:
+        """Every lease ends now. Only for the holder of the embedded database's directory lock, at its start: nobody
+        else can be alive. The leases stay abandoned, so that the next claim counts them."""
+        freed = {"due_at": "$$NOW", "lease.fence": {"$add": ["$lease.fence", 1]}, "lease.expires_at": "$$NOW"}
+        with translated():
+            result = await self._collection.update_many(
+                {"due_at": {"$exists": True}, "lease.owner": {"$exists": True}}, [{"$set": freed}]
+            )
+        return int(result.modified_count)
+
+    async def queue_depth(self) -> dict[str, int]:
+        """From the queue index alone: its size is the backlog."""
+        with translated():
+            waiting = await self._collection.count_documents({"due_at": {"$exists": True}}, hint=QUEUE_INDEX)
+            now = self._clock.now()
+            match = {"rank": {"$in": _RANKS}, "due_at": {"$exists": True, "$lte": now}}
+            due = await self._collection.count_documents(match, hint=QUEUE_INDEX)
+            oldest = await self._collection.find_one(match, {"due_at": 1}, sort=[("due_at", 1)], hint=QUEUE_INDEX)
+        lag = (now - oldest["due_at"]).total_seconds() if oldest else 0.0
+        return {"waiting": waiting, "due": due, "oldest_due_ms": round(lag * 1000)}
+
+
+def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:
+    return {"_id": document_id} if fence is None else {"_id": document_id, "lease.fence": fence}

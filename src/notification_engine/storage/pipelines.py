@@ -1,0 +1,164 @@
+"""Update pipelines: the domain's tables, applied by the server to the stored state.
+
+Invariant: every write that touches a delivery ends with `recompute`, so `status`, `due_at` and the lease always follow
+from the deliveries as they are stored, whatever another lane wrote meanwhile.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from notification_engine.domain.delivery import ALLOWED_FROM, OPEN, STATUS_RULES, DeliveryStatus, NotificationStatus
+from notification_engine.services.ports import Change
+
+Stage = dict[str, Any]
+_OPEN = sorted(OPEN)
+_WAITING = sorted({*OPEN, DeliveryStatus.UNKNOWN})
+_HAS_OWNER = {"$ne": [{"$type": "$lease.owner"}, "missing"]}
+
+
+def in_seconds(seconds: float) -> Stage:
+    """The server's now plus so many seconds."""
+    return {"$add": ["$$NOW", round(seconds * 1000)]}
+
+
+def changes_pipeline(changes: Sequence[Change]) -> list[Stage]:
+    """The changes of one document under one fence."""
+    stages: list[Stage] = []
+    branches = [branch for change in changes if change.delivery_id for branch in _branches(change)]
+    if branches:
+        switch = {"$switch": {"branches": branches, "default": "$$d"}}
+        stages.append({"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": switch}}}})
+    if any(change.surface for change in changes):
+        stages += [{"$set": {"inbox.visible_at": "$$NOW"}}, {"$unset": "inbox.snoozed_until"}]
+    return stages + recompute(reset_deaths=True)
+
+
+def _branches(change: Change) -> list[Stage]:
+    """Allowed by the table: the patch. Not allowed: only the lane's hold ends."""
+    mine = {"$eq": ["$$d.id", change.delivery_id]}
+    allowed = {"$in": ["$$d.status", [str(s) for s in ALLOWED_FROM[change.status]]]}
+    branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
+    if change.release:
+        branches.append({"case": mine, "then": _without(["claim"], "$$d")})
+    return branches
+
+
+def _patched(change: Change) -> Stage:
+    values: Stage = {"status": str(change.status), "updated_at": "$$NOW"}
+    if not change.release:
+        return {"$mergeObjects": ["$$d", values | {"mark": {"$literal": change.mark}}]}
+    values["held"] = change.held
+    for name in ("attempts", "provider", "provider_message_id", "reason"):
+        if (value := getattr(change, name)) is not None:
+            values[name] = {"$literal": value}
+    if change.status is DeliveryStatus.DELIVERED:
+        values["delivered_at"] = "$$NOW"
+    gone = ["claim"]
+    if change.reason is None:
+        gone.append("reason")
+    if change.next_attempt_seconds is None:
+        gone.append("next_attempt_at")
+    else:
+        values["next_attempt_at"] = in_seconds(change.next_attempt_seconds)
+    return {"$mergeObjects": [_without(gone, "$$d"), values]}
+
+
+def _without(names: Sequence[str], value: Any) -> Any:
+    for name in names:
+        value = {"$unsetField": {"field": name, "input": value}}
+    return value
+
+
+def recompute(*, reset_deaths: bool) -> list[Stage]:
+    """Status, due time and lease from the stored deliveries. `reset_deaths`: lanes settled, so the work is no poison."""
+    released = {
+        "fence": "$lease.fence",
+        "abandoned": 0 if reset_deaths else {"$ifNull": ["$lease.abandoned", 0]},
+        "solo": False,
+        "solo_deaths": 0 if reset_deaths else {"$ifNull": ["$lease.solo_deaths", 0]},
+    }
+    due = {"$cond": ["$_held", "$lease.expires_at", _earliest()]}
+    return [
+        {"$set": {"_held": {"$and": [_HAS_OWNER, _any_delivery({"$eq": ["$$d.claim", "$lease.fence"]})]}}},
+        {"$set": {"status": status_expression(), "due_at": due, "lease": {"$cond": ["$_held", "$lease", released]}}},
+        {"$unset": "_held"},
+    ]
+
+
+def _earliest() -> Stage:
+    """The next moment at which anything is to be done; no field at all when nothing is."""
+    waiting = {"$and": [{"$in": ["$$d.status", _WAITING]}, {"$ne": ["$$d.held", True]}]}
+    times = {
+        "$map": {
+            "input": {"$filter": {"input": "$deliveries", "as": "d", "cond": waiting}},
+            "as": "d",
+            "in": "$$d.next_attempt_at",
+        }
+    }
+    return {"$ifNull": [{"$min": {"$concatArrays": [times, ["$inbox.snoozed_until"]]}}, "$$REMOVE"]}
+
+
+def _any_delivery(condition: Stage) -> Stage:
+    return {"$anyElementTrue": [{"$map": {"input": "$deliveries", "as": "d", "in": condition}}]}
+
+
+@cache
+def status_expression() -> Any:
+    """The same as `domain.delivery.derive_status`, from the same table."""
+    is_open = {"$in": ["$$d.status", _OPEN]}
+    tried = {"$or": [{"$eq": ["$$d.status", str(DeliveryStatus.SENDING)]}, {"$gt": ["$$d.attempts", 0]}]}
+    all_open = {"$setIsSubset": ["$deliveries.status", _OPEN]}
+    ahead = {"$and": [all_open, {"$gt": ["$scheduled_at", "$$NOW"]}]}
+    branches: list[Stage] = [
+        {"case": _any_delivery({"$and": [is_open, tried]}), "then": str(NotificationStatus.PROCESSING)},
+        {
+            "case": _any_delivery(is_open),
+            "then": {"$cond": [ahead, str(NotificationStatus.SCHEDULED), str(NotificationStatus.PENDING)]},
+        },
+    ]
+    for status, groups in STATUS_RULES:
+        present = [
+            {"$gt": [{"$size": {"$setIntersection": ["$deliveries.status", [str(s) for s in group]]}}, 0]}
+            for group in groups
+        ]
+        branches.append({"case": {"$and": present}, "then": str(status)})
+    return {"$switch": {"branches": branches, "default": str(NotificationStatus.SUPPRESSED)}}
+
+
+def claim_pipeline(owner: str, token: str, lease_seconds: float) -> list[Stage]:
+    """Raises the fence; what was still leased was abandoned by its holder, and counts."""
+    lease = {
+        "owner": owner,
+        "token": token,
+        "fence": {"$add": [{"$ifNull": ["$lease.fence", 0]}, 1]},
+        "expires_at": in_seconds(lease_seconds),
+        "abandoned": {"$add": [{"$ifNull": ["$lease.abandoned", 0]}, {"$cond": [_HAS_OWNER, 1, 0]}]},
+        "solo": False,
+        "solo_deaths": {"$add": [{"$ifNull": ["$lease.solo_deaths", 0]}, {"$cond": ["$lease.solo", 1, 0]}]},
+    }
+    is_due = {
+        "$and": [
+            {"$in": ["$$d.status", _WAITING]},
+            {"$ne": ["$$d.held", True]},
+            {"$lte": [{"$ifNull": ["$$d.next_attempt_at", "$$NOW"]}, "$$NOW"]},
+        ]
+    }
+    taken = {"$cond": [is_due, {"$mergeObjects": ["$$d", {"claim": "$lease.fence"}]}, "$$d"]}
+    return [
+        {"$set": {"lease": lease}},
+        {
+            "$set": {
+                "due_at": "$lease.expires_at",
+                "deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": taken}},
+            }
+        },
+    ]
+
+
+def give_back_pipeline() -> list[Stage]:
+    """Ends the hold of what was not begun; a lease given back does not count as a death."""
+    mine = {"$eq": ["$$d.claim", "$lease.fence"]}
+    freed = {"$cond": [mine, _without(["claim"], "$$d"), "$$d"]}
+    stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": freed}}}}]
+    return stages + recompute(reset_deaths=False)
