@@ -71,7 +71,7 @@ def _without(names: Sequence[str], value: Any) -> Any:
 
 
 def recompute(*, reset_deaths: bool) -> list[Stage]:
-    """Status, due time and lease from the stored deliveries. `reset_deaths`: lanes settled, so the work is no poison."""
+    """Status, due time and lease from the stored deliveries. `reset_deaths`: what settled is no poison."""
     released = {
         "fence": "$lease.fence",
         "abandoned": 0 if reset_deaths else {"$ifNull": ["$lease.abandoned", 0]},
