@@ -56,8 +56,7 @@ class InboxQueries:
             "inbox.visible_at": {"$gte": at},
             "$or": [{"inbox.visible_at": {"$gt": at}}, {"_id": {"$gt": document_id}}],
         }
-        page = await self._page(match, [("inbox.visible_at", 1), ("_id", 1)], limit, prefix=_PAGED)
-        return page
+        return await self._page(match, [("inbox.visible_at", 1), ("_id", 1)], limit, prefix=_PAGED)
 
     async def _page(self, match: dict[str, Any], order: list[tuple[str, int]], limit: int, prefix: str = "") -> Page:
         with translated():

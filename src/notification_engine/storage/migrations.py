@@ -1,0 +1,104 @@
+"""Migrations: ordered, recorded in `notification_migrations`, run again harmlessly at each start."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from notification_engine.storage.claims import QUEUE_INDEX
+from notification_engine.storage.connection import Database, translated
+
+GUIDE: dict[str, list[IndexModel]] = {
+    "notifications": [
+        IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING)]),
+        IndexModel([("status", ASCENDING), ("created_at", DESCENDING)]),
+        IndexModel([("notification_type", ASCENDING), ("created_at", DESCENDING)]),
+        IndexModel([("priority", ASCENDING), ("status", ASCENDING)]),
+    ],
+    "notification_history": [
+        IndexModel([("user_id", ASCENDING), ("timestamp", DESCENDING)]),
+        IndexModel([("notification_id", ASCENDING)]),
+        IndexModel([("delivery_status", ASCENDING), ("timestamp", DESCENDING)]),
+    ],
+    "notification_preferences": [
+        IndexModel([("user_id", ASCENDING)], unique=True),
+        IndexModel([("updated_at", DESCENDING)]),
+    ],
+    "notification_audit_logs": [
+        IndexModel([("timestamp", DESCENDING)]),
+        IndexModel([("user_id", ASCENDING), ("timestamp", DESCENDING)]),
+        IndexModel([("action", ASCENDING), ("timestamp", DESCENDING)]),
+    ],
+}
+_SURFACED = {"inbox.visible_at": {"$exists": True}}
+OURS: dict[str, list[IndexModel]] = {
+    "notifications": [
+        IndexModel(
+            [("rank", DESCENDING), ("due_at", ASCENDING)],
+            name=QUEUE_INDEX,
+            partialFilterExpression={"due_at": {"$exists": True}},
+        ),
+        IndexModel(
+            [("idempotency.key", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"idempotency.key": {"$exists": True}},
+        ),
+        IndexModel(
+            [("user_id", ASCENDING), ("inbox.visible_at", DESCENDING), ("_id", DESCENDING)],
+            name="inbox",
+            partialFilterExpression=_SURFACED,
+        ),
+        IndexModel(
+            [("user_id", ASCENDING)],
+            name="unread",
+            partialFilterExpression={"inbox.read_at": None} | _SURFACED,
+        ),
+    ],
+    "notification_tickets": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+    "notification_replicas": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+}
+
+
+async def _guide_indexes(database: Database) -> None:
+    await _create(database, GUIDE)
+
+
+async def _engine_indexes(database: Database) -> None:
+    await _create(database, OURS)
+
+
+async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> None:
+    for name, models in indexes.items():
+        await database.collection(name).create_indexes(models)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
+    ("0001_guide_indexes", _guide_indexes),
+    ("0002_engine_indexes", _engine_indexes),
+)
+
+
+async def migrate(database: Database) -> list[str]:
+    """Runs what is not recorded, in order; answers the names it ran. Two replicas may run the same one at once: each
+    step creates only what is not there."""
+    records = database.collection("notification_migrations")
+    ran = []
+    with translated():
+        done = {document["_id"] async for document in records.find({}, {"_id": 1})}
+        for name, step in MIGRATIONS:
+            if name not in done:
+                await step(database)
+                await records.update_one({"_id": name}, {"$set": {"applied_at": datetime.now(UTC)}}, upsert=True)
+                ran.append(name)
+    return ran
+
+
+async def missing_indexes(database: Database) -> list[str]:
+    """Collections whose number of indexes is below what the migrations made; for the background checks."""
+    missing = []
+    with translated():
+        for name in {*GUIDE, *OURS}:
+            wanted = {m.document["name"] for m in GUIDE.get(name, []) + OURS.get(name, [])}
+            present = set(await database.collection(name).index_information())
+            missing += [f"{name}.{index}" for index in sorted(wanted - present)]
+    return missing

@@ -1,0 +1,66 @@
+"""Preferences: one document a user. Reads are batched and kept for a few seconds; a write here is seen here at once."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from notification_engine.domain.caller import Caller, Role
+from notification_engine.domain.delivery import Channel
+from notification_engine.domain.errors import NotFound, Unavailable
+from notification_engine.domain.preference import Preference
+from notification_engine.kit.batching import Batcher, QueueFull
+from notification_engine.storage.connection import Database, Document, translated
+
+CACHE_SECONDS = 5.0
+CACHE_USERS = 100_000
+
+
+class Preferences:
+    """Implements `services.ports.PreferenceStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection = database.collection("notification_preferences")
+        self._cache: OrderedDict[str, tuple[float, Preference]] = OrderedDict()
+        self._loads: Batcher[str, Preference] = Batcher(self._load, max_batch=1000, max_waiting=20_000, concurrency=2)
+
+    async def get(self, user_id: str) -> Preference:
+        cached = self._cache.get(user_id)
+        if cached is not None and cached[0] > time.monotonic():
+            return cached[1]
+        try:
+            return await self._loads.submit(user_id)
+        except QueueFull as error:
+            raise Unavailable("Too many requests wait for preferences.") from error
+
+    async def put(self, caller: Caller, preference: Preference) -> Preference:
+        """The owner's own, or another's by an operator; else NotFound."""
+        if preference.user_id != caller.sub and not caller.may(Role.OPERATOR):
+            raise NotFound("There is no such user.")
+        types = [
+            {"pattern": p, "channels": {str(c): on for c, on in channels.items()}}
+            for p, channels in preference.types.items()
+        ]
+        update = [{"$set": {"mute": preference.mute, "types": {"$literal": types}, "updated_at": "$$NOW"}}]
+        with translated():
+            await self._collection.update_one({"user_id": preference.user_id}, update, upsert=True)
+            stored = await self._collection.find_one({"user_id": preference.user_id})
+        self._cache.pop(preference.user_id, None)
+        return _preference(stored) if stored else preference
+
+    async def _load(self, user_ids: list[str]) -> Sequence[Preference | BaseException]:
+        with translated():
+            found = self._collection.find({"user_id": {"$in": list(set(user_ids))}})
+            by_user = {d["user_id"]: _preference(d) async for d in found}
+        until = time.monotonic() + CACHE_SECONDS
+        preferences = [by_user.get(user_id) or Preference(user_id) for user_id in user_ids]
+        for preference in preferences:
+            self._cache[preference.user_id] = (until, preference)
+            self._cache.move_to_end(preference.user_id)
+        while len(self._cache) > CACHE_USERS:
+            self._cache.popitem(last=False)
+        return preferences
+
+
+def _preference(document: Document) -> Preference:
+    types = {t["pattern"]: {Channel(c): on for c, on in t["channels"].items()} for t in document.get("types", [])}
+    return Preference(document["user_id"], document.get("mute", False), types, document.get("updated_at"))

@@ -1,0 +1,42 @@
+"""One-time tickets for opening a socket: kept 30 seconds, redeemed once."""
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from notification_engine.domain.caller import Caller, Role
+from notification_engine.storage.connection import Database, translated
+
+TICKET_SECONDS = 30
+
+
+class Tickets:
+    def __init__(self, database: Database) -> None:
+        self._collection = database.collection("notification_tickets")
+
+    async def create(self, caller: Caller) -> str:
+        """Only the ticket's hash is stored."""
+        ticket = secrets.token_urlsafe(32)
+        document = {
+            "_id": _digest(ticket),
+            "sub": caller.sub,
+            "roles": sorted(caller.roles),
+            "token_expires_at": caller.expires_at,
+            "expires_at": datetime.now(UTC) + timedelta(seconds=TICKET_SECONDS),
+        }
+        with translated():
+            await self._collection.insert_one(document)
+        return ticket
+
+    async def redeem(self, ticket: str) -> Caller | None:
+        with translated():
+            document = await self._collection.find_one_and_delete(
+                {"_id": _digest(ticket), "$expr": {"$gt": ["$expires_at", "$$NOW"]}}
+            )
+        if document is None:
+            return None
+        return Caller(document["sub"], frozenset(Role(r) for r in document["roles"]), document["token_expires_at"])
+
+
+def _digest(ticket: str) -> str:
+    return hashlib.sha256(ticket.encode()).hexdigest()
