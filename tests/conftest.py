@@ -1,0 +1,37 @@
+"""Shared fixtures: a real mongod as a replica set, and a fresh database for each test that asks for one."""
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from notification_engine.kit.clock import Clock
+from notification_engine.storage.connection import Database
+from notification_engine.storage.embedded import EmbeddedMongod, find_binary
+from notification_engine.storage.migrations import migrate
+
+
+@pytest.fixture(scope="session")
+async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    directory: Path = tmp_path_factory.mktemp("mongod")
+    server = EmbeddedMongod(directory, find_binary(None), parameters=["enableTestCommands=1"])
+    yield await server.start()
+    await server.stop()
+
+
+@pytest.fixture
+async def database(mongod: str) -> AsyncIterator[Database]:
+    """Opened and migrated; dropped afterwards."""
+    database = Database(mongod, f"test_{uuid.uuid4().hex[:12]}", pool_size=20)
+    await migrate(database)
+    yield database
+    await database.drop()
+    await database.close()
+
+
+@pytest.fixture
+async def clock(database: Database) -> Clock:
+    clock = Clock()
+    await database.synchronise(clock)
+    return clock
