@@ -25,6 +25,10 @@ from notification_engine.domain.errors import ConfigurationError
 START_SECONDS = 60
 STOP_SECONDS = 30
 _PR_SET_PDEATHSIG = 1
+_PARAMETERS = (
+    "diagnosticDataCollectionEnabled=false",
+    "shutdownTimeoutMillisForSignaledShutdown=100",  # else it waits 15 s for clients of other members
+)
 
 
 def find_binary(explicit: str | None) -> Path:
@@ -68,9 +72,9 @@ class EmbeddedMongod:
             *("--dbpath", str(self._directory), "--bind_ip", "127.0.0.1", "--port", str(port), "--replSet", "rs0"),
             *("--logpath", str(self._directory / "mongod.log"), "--logappend", "--oplogSize", "256"),
             *("--wiredTigerCacheSizeGB", "0.25", "--networkMessageCompressors", "disabled"),
-            *("--setParameter", "diagnosticDataCollectionEnabled=false", "--unixSocketPrefix", str(self._directory)),
+            *("--nounixsocket",),
         ]
-        for parameter in self._parameters:
+        for parameter in (*_PARAMETERS, *self._parameters):
             arguments += ["--setParameter", parameter]
         self._child = await asyncio.create_subprocess_exec(
             str(self._binary),
@@ -79,7 +83,7 @@ class EmbeddedMongod:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509
+            preexec_fn=_die_with_parent,
         )
         (self._directory / "port").write_text(str(port))
         try:
@@ -146,6 +150,7 @@ class EmbeddedMongod:
 
     async def _until_primary(self, port: int) -> None:
         address = f"127.0.0.1:{port}"
+        client: AsyncMongoClient[dict[str, object]]
         async with AsyncMongoClient(address, directConnection=True, serverSelectionTimeoutMS=500) as client:
             configured = False
             while self._child and self._child.returncode is None:
