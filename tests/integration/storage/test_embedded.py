@@ -27,7 +27,6 @@ async def test_data_survives_a_restart_and_a_changed_port(tmp_path: Path) -> Non
     assert await _written_and_read(tmp_path, write=False) == 1
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int((tmp_path / "port").read_text())))
-        taken.listen()
         assert await _written_and_read(tmp_path, write=True) == 2
 
 

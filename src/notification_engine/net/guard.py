@@ -1,0 +1,76 @@
+"""The outbound guard: which addresses a caller's URL may lead to. Every dialled address is checked, literals too."""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ssrfguard import Policy, SSRFGuardError
+
+from notification_engine.domain.errors import InvalidRequest
+
+ALSO_DENIED = frozenset({"168.63.129.16"})  # Azure's metadata service, a public address
+MAX_URL = 2048
+
+
+class BlockedAddress(OSError):
+    """The address that was about to be dialled is not allowed; carries no address."""
+
+
+class Guard:
+    """`allowed_networks` opens chosen networks (CIDR) for receivers on premises; everything private is denied else."""
+
+    def __init__(self, allowed_networks: Sequence[str] = (), *, https_only: bool = True) -> None:
+        networks = tuple(ipaddress.ip_network(n) for n in allowed_networks)
+        self._policy = Policy(allowed_networks=networks)
+        self._https_only = https_only
+
+    def check_address(self, address: str) -> None:
+        """Raises BlockedAddress."""
+        if address in ALSO_DENIED:
+            raise BlockedAddress("address not allowed")
+        try:
+            self._policy.check_address(address)
+        except (SSRFGuardError, ValueError) as error:
+            raise BlockedAddress("address not allowed") from error
+
+    def check_url(self, url: str) -> None:
+        """At registration: shape and literal addresses. Raises InvalidRequest, field `url`."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise InvalidRequest("The address is not a URL.", field="url") from error
+        if len(url) > MAX_URL or not host or any(ord(c) <= 32 or ord(c) == 127 for c in url):
+            raise InvalidRequest("The address is not a URL.", field="url")
+        schemes = ("https",) if self._https_only else ("https", "http")
+        if parts.scheme not in schemes:
+            raise InvalidRequest(f"The address must begin with {' or '.join(schemes)}://.", field="url")
+        if parts.username is not None or parts.password is not None:
+            raise InvalidRequest("The address must not hold a user or password.", field="url")
+        if port == 0:
+            raise InvalidRequest("The port must be 1 to 65535.", field="url")
+        self._check_literal(host)
+
+    def _check_literal(self, host: str) -> None:
+        """Also decimal, octal, hex and short forms, as the C library would read them."""
+        try:
+            address = str(ipaddress.ip_address(host))
+        except ValueError:
+            try:
+                address = socket.inet_ntoa(socket.inet_aton(host.encode("idna").decode()))
+            except (OSError, UnicodeError):
+                return
+        try:
+            self.check_address(address)
+        except BlockedAddress as error:
+            raise InvalidRequest("The address leads to a network that is not allowed.", field="url") from error
+
+    def open_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """For the connector: checks the very address that is dialled."""
+        family, kind, protocol, _, address = info
+        self.check_address(address[0])
+        opened = socket.socket(family=family, type=kind, proto=protocol)
+        opened.setblocking(False)
+        return opened

@@ -1,0 +1,49 @@
+"""From a message to an e-mail without templates: a text part and an HTML part that reads well in light and dark."""
+
+from dataclasses import dataclass
+from html import escape
+
+from notification_engine.domain.outcome import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """The content of one e-mail; `to` is a bare address."""
+
+    delivery_id: str
+    to: str
+    subject: str
+    text: str
+    html: str
+
+
+def render_email(message: Message) -> Email:
+    links = "".join(f"\n\n{a.label}: {a.url}" for a in message.actions)
+    return Email(
+        delivery_id=message.delivery_id,
+        to=message.endpoint or "",
+        subject=message.title,
+        text=f"{message.body}{links}\n",
+        html=_html(message),
+    )
+
+
+def _html(message: Message) -> str:
+    paragraphs = "".join(
+        f'<p style="margin:0 0 16px">{escape(part).replace(chr(10), "<br>")}</p>'
+        for part in message.body.split("\n\n")
+        if part.strip()
+    )
+    buttons = "".join(
+        f'<a href="{escape(a.url, quote=True)}" style="display:inline-block;margin:0 8px 8px 0;padding:10px 18px;'
+        f'border-radius:6px;background:#1f5fd0;color:#ffffff;text-decoration:none">{escape(a.label)}</a>'
+        for a in message.actions
+    )
+    title = escape(message.title)
+    return (
+        '<!doctype html><html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="color-scheme" content="light dark"><title>{title}</title></head>'
+        '<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif">'
+        f'<main style="max-width:560px;margin:0 auto"><h1 style="font-size:20px;margin:0 0 16px">{title}</h1>'
+        f"{paragraphs}<div>{buttons}</div></main></body></html>"
+    )
