@@ -1,4 +1,4 @@
-"""What an HTTP status means for a delivery: one table for every channel that speaks HTTP (RFC 9110, Standard Webhooks)."""
+"""What an HTTP status means for a delivery: one table for every HTTP channel (RFC 9110, Standard Webhooks)."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime

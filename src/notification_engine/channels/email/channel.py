@@ -1,5 +1,8 @@
-"""E-mail: a list of providers in order. A failure that is about the provider moves on to the next within the same round;
-one that is about the message ends it; an unknown outcome is never handed to another provider."""
+"""E-mail: a list of providers in order.
+
+A failure that is about the provider moves on to the next within the same round; one that is about the message ends it;
+an unknown outcome is never handed to another provider.
+"""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,191 @@
+"""Settings: the only reader of the environment. Every variable of the deployment guide by its exact name.
+
+A bad value is refused at start with the name of its variable; no secret's value is ever shown.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from notification_engine.domain.errors import ConfigurationError
+
+MIN_SECRET_BYTES = 32
+SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
+NOT_BUILT = "Read and checked, without effect: this provider is not built yet."
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True, case_sensitive=True, extra="ignore", frozen=True)
+
+    ENVIRONMENT: Literal["production", "development"] = Field(
+        "production",
+        description="`production` refuses: no MONGODB_URL, a standalone MongoDB, DEBUG, a weak or sample secret.",
+    )
+    DEBUG: bool = Field(False, description="Debug logging unless LOG_LEVEL is set; never changes an answer.")
+
+    MONGODB_URL: str | None = Field(None, description="Address of a replica set. Unset in development: embedded.")
+    MONGODB_DATABASE: str = Field("intellibrowse", min_length=1, description="Wins over the path of the address.")
+    DATABASE_CONNECTION_POOL_SIZE: Positive = Field(20, description="The driver's maxPoolSize of a process.")
+    MONGODB_DATA_DIR: Path = Field(Path("var/mongodb"), description="Directory of the embedded MongoDB.")
+    MONGOD_BINARY: str | None = Field(None, description="The embedded server's program; else PATH, else the extra.")
+
+    JWT_SECRET_KEY: SecretStr | None = Field(None, description="Shared key of the tokens, 32 bytes or more.")
+    JWT_ALGORITHM: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="The one algorithm accepted.")
+    JWT_ACCESS_TOKEN_EXPIRE_MINUTES: Positive = Field(30, description="Life of a token that the engine makes, minutes.")
+    FIELD_ENCRYPTION_KEY: SecretStr | None = Field(
+        None, description="Encrypts webhook secrets at rest; derived from JWT_SECRET_KEY when unset."
+    )
+
+    NOTIFICATION_DAEMON_ENABLED: bool = Field(
+        True, description="false: this process only serves the API; refused with `--role daemon`."
+    )
+    NOTIFICATION_DAEMON_WORKERS: Positive = Field(5, description="Dispatching tasks; × batch size: sends in flight.")
+    NOTIFICATION_DAEMON_BATCH_SIZE: Positive = Field(50, description="Claims in one sweep.")
+    NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL: Seconds = Field(
+        30, description="Heartbeat of each loop, seconds; two missed: degraded."
+    )
+    NOTIFICATION_QUEUE_SIZE: Positive = Field(1000, description="Unsettled notifications leased to one process.")
+    NOTIFICATION_PROCESSING_TIMEOUT: Seconds = Field(
+        300, description="End of lease renewals for one notification, seconds."
+    )
+    NOTIFICATION_RETRY_MAX_ATTEMPTS: Positive = Field(3, description="Rounds in all, for all channels but webhook.")
+    NOTIFICATION_RETRY_DELAY_SECONDS: Seconds = Field(60, description="Base of the backoff, seconds, ends at an hour.")
+    LEASE_SECONDS: Seconds = Field(30, description="Length of a lease, seconds; renewed every third of it.")
+    SWEEP_INTERVAL_SECONDS: Seconds = Field(1, description="Pause between sweeps for due work, seconds.")
+    DRAIN_DELAY_SECONDS: Annotated[float, Field(ge=0, le=600)] = Field(
+        5, description="Readiness answers 503 for so long before sockets close, seconds."
+    )
+
+    EMAIL_PROVIDER: Literal["auto", "console", "smtp", "sendgrid", "ses"] = Field(
+        "auto", description="`auto`: SMTP when SMTP_HOST is set, console in development. sendgrid, ses: not built yet."
+    )
+    SENDGRID_API_KEY: SecretStr | None = Field(None, description=NOT_BUILT)
+    SENDGRID_FROM_EMAIL: str | None = Field(None, description=NOT_BUILT)
+    SENDGRID_FROM_NAME: str = Field("IntelliBrowse Notifications", description="The sender's name, for every provider.")
+    AWS_ACCESS_KEY_ID: SecretStr | None = Field(None, description=NOT_BUILT)
+    AWS_SECRET_ACCESS_KEY: SecretStr | None = Field(None, description=NOT_BUILT)
+    AWS_REGION: str = Field("us-east-1", description=NOT_BUILT)
+    SES_FROM_EMAIL: str | None = Field(None, description=NOT_BUILT)
+    SMTP_HOST: str | None = Field(None, description="Mail server; unset: no SMTP.")
+    SMTP_PORT: Annotated[int, Field(ge=1, le=65_535)] = Field(587, description="Its port.")
+    SMTP_USERNAME: str | None = Field(None, description="Unset: no login.")
+    SMTP_PASSWORD: SecretStr | None = Field(None, description="Password of SMTP_USERNAME.")
+    SMTP_STARTTLS: bool = Field(True, description="Require STARTTLS.")
+    SMTP_FROM_EMAIL: str | None = Field(None, description="The sender's address; needed with SMTP_HOST.")
+    SMTP_TIMEOUT_SECONDS: Seconds = Field(30, description="Deadline of one e-mail attempt, seconds.")
+
+    WEBSOCKET_MAX_CONNECTIONS: Positive = Field(1000, description="Live connections of a process, SSE included.")
+    WEBSOCKET_HEARTBEAT_INTERVAL: Seconds = Field(30, description="Ping interval, seconds.")
+    WEBSOCKET_CONNECTION_TIMEOUT: Seconds = Field(300, description="Silence after which a socket is closed, seconds.")
+
+    WEBHOOK_TIMEOUT_SECONDS: Seconds = Field(30, description="Total deadline of one call, seconds.")
+    WEBHOOK_MAX_RETRIES: Annotated[int, Field(ge=0, le=100)] = Field(3, description="Retries after the first call.")
+    WEBHOOK_RETRY_DELAY_SECONDS: Seconds = Field(5, description="Base of the backoff, seconds, ends at an hour.")
+    WEBHOOK_HTTPS_ONLY: bool = Field(True, description="Refuse http:// endpoints; `dev` allows them.")
+    WEBHOOK_ALLOWED_NETWORKS: list[str] = Field([], description="JSON list of CIDR networks opened for webhooks.")
+
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = Field(
+        None, description="INFO when unset (DEBUG with DEBUG=true)."
+    )
+    LOG_FORMAT: Literal["json", "console"] = Field("json", description="`console` is for people.")
+    STRUCTURED_LOGGING: bool | None = Field(None, description="true means LOG_FORMAT=json; a conflict is refused.")
+    LOG_FILE: Path | None = Field(None, description="Written beside standard output; refused when not writable.")
+
+    HEALTH_CHECK_ENABLED: bool = Field(True, description="false stops the background checks, never the endpoints.")
+    HEALTH_CHECK_INTERVAL: Seconds = Field(60, description="Background checks, seconds.")
+    METRICS_COLLECTION_ENABLED: bool = Field(
+        True, description="One notification_metrics document a minute and replica."
+    )
+    METRICS_RETENTION_DAYS: Positive = Field(30, description="How long these are kept, days.")
+
+    CORS_ENABLED: bool = Field(False, description="false: no CORS headers; same origin always passes.")
+    CORS_ORIGINS: list[str] = Field([], description="JSON list of origins, for CORS and for WebSockets.")
+    TRUSTED_HOSTS: list[str] = Field([], description="JSON list of host names served; empty: all. Health is exempt.")
+
+    @property
+    def development(self) -> bool:
+        return self.ENVIRONMENT == "development"
+
+    @property
+    def log_level(self) -> str:
+        return self.LOG_LEVEL or ("DEBUG" if self.DEBUG else "INFO")
+
+    @property
+    def jwt_secret(self) -> str:
+        """Present after `load_settings`."""
+        return self.JWT_SECRET_KEY.get_secret_value() if self.JWT_SECRET_KEY else ""
+
+    @property
+    def field_key(self) -> str:
+        return self.FIELD_ENCRYPTION_KEY.get_secret_value() if self.FIELD_ENCRYPTION_KEY else self.jwt_secret
+
+
+class _Given(Settings):
+    """Settings from the environment and, where present, a `.env` file; the environment wins."""
+
+    model_config = SettingsConfigDict(env_file=".env")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Raises ConfigurationError with one line for every variable that is wrong."""
+    try:
+        settings = _Given(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}." for e in error.errors(include_input=False)]
+        raise ConfigurationError("\n".join(lines)) from None
+    except Exception as error:  # noqa: BLE001 - the library raises its own kinds for a list that is not JSON
+        raise ConfigurationError(f'{error}. A list is written as JSON, e.g. ["a", "b"].') from None
+    if problems := _problems(settings):
+        raise ConfigurationError("\n".join(problems))
+    return settings
+
+
+def _problems(s: Settings) -> list[str]:
+    problems = _secret_problems(s)
+    if not s.development and s.MONGODB_URL is None:
+        problems.append("MONGODB_URL: needed with ENVIRONMENT=production; the address of a replica set.")
+    if not s.development and s.DEBUG:
+        problems.append("DEBUG: must be false with ENVIRONMENT=production.")
+    if s.EMAIL_PROVIDER in {"sendgrid", "ses"}:
+        problems.append(f"EMAIL_PROVIDER: {s.EMAIL_PROVIDER} is not built yet; use auto, smtp or console.")
+    if s.EMAIL_PROVIDER == "smtp" and not s.SMTP_HOST:
+        problems.append("SMTP_HOST: needed with EMAIL_PROVIDER=smtp.")
+    if s.SMTP_HOST and not s.SMTP_FROM_EMAIL:
+        problems.append("SMTP_FROM_EMAIL: needed with SMTP_HOST; the sender's address.")
+    if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
+        problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
+    if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
+        problems.append(f"LOG_FILE: {s.LOG_FILE} cannot be written.")
+    return problems
+
+
+def _secret_problems(s: Settings) -> list[str]:
+    if s.jwt_secret in SAMPLE_SECRETS:
+        return ["JWT_SECRET_KEY: this is the sample of the deployment guide; make one of 32 random bytes or more."]
+    if len(s.jwt_secret.encode()) < MIN_SECRET_BYTES:
+        return [f"JWT_SECRET_KEY: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`)."]
+    return []
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path if path.exists() else path.parent, os.W_OK) and not path.is_dir()
+
+
+def masked(settings: Settings) -> Mapping[str, str]:
+    """Every variable with its effective value, secrets and the address's password hidden."""
+    shown = {}
+    for name, value in settings.model_dump().items():
+        if isinstance(value, SecretStr):
+            shown[name] = "********"
+        elif name == "MONGODB_URL" and value and "@" in value:
+            shown[name] = "mongodb://********@" + value.rpartition("@")[2]
+        else:
+            shown[name] = "" if value is None else str(value)
+    return shown
