@@ -1,0 +1,149 @@
+"""Health: every figure measured, every answer within the guide's targets, also while the database is down.
+
+A live ping has a short time of its own; queue figures come from a prober in the background and carry their age.
+Readiness turns false only after 30 s without a primary, so that a short election does not take all replicas away.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from notification_engine.domain.errors import EngineError
+from notification_engine.health.metrics import Metrics
+from notification_engine.kit.clock import Clock
+from notification_engine.kit.loop import Loop
+
+PING_SECONDS = 0.08
+NOT_READY_AFTER_SECONDS = 30.0
+PROBE_SECONDS = 2.0
+
+
+class ProbedDatabase(Protocol):
+    async def ping(self, timeout: float) -> float: ...
+    async def synchronise(self, clock: Clock) -> None: ...
+    def pool(self) -> dict[str, int]: ...
+
+
+class ProbedQueue(Protocol):
+    async def queue_depth(self) -> dict[str, int]: ...
+
+
+class Health(Loop):
+    """`daemon` and `connections` are read when asked; `loops` are those whose beats are shown."""
+
+    name = "prober"
+
+    def __init__(
+        self,
+        database: ProbedDatabase,
+        queue: ProbedQueue,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        daemon: Callable[[], Mapping[str, Any]],
+        connections: Callable[[], Mapping[str, int]],
+        providers: Mapping[str, list[str]],
+        heartbeat_seconds: float,
+        version: str,
+    ) -> None:
+        super().__init__(PROBE_SECONDS)
+        self._database = database
+        self._queue = queue
+        self._metrics = metrics
+        self._clock = clock
+        self._daemon = daemon
+        self._connections = connections
+        self._providers = providers
+        self._heartbeat_seconds = heartbeat_seconds
+        self._version = version
+        self._started = time.monotonic()
+        self._last_primary = time.monotonic()
+        self._depth: tuple[float, dict[str, int]] | None = None
+        self.loops: list[Loop] = []
+        self.draining = False
+
+    async def run_once(self) -> None:
+        """Keeps what must not be asked within an answer's time: the queue's depth and the server's clock."""
+        async with asyncio.timeout(PROBE_SECONDS * 2):
+            await self._database.synchronise(self._clock)
+            self._last_primary = time.monotonic()
+            self._depth = (time.monotonic(), await self._queue.queue_depth())
+
+    def ready(self) -> bool:
+        return not self.draining and time.monotonic() - self._last_primary < NOT_READY_AFTER_SECONDS
+
+    async def live(self) -> dict[str, Any]:
+        return {"status": "ok", "version": self._version, "uptime_seconds": round(time.monotonic() - self._started, 1)}
+
+    async def status(self) -> dict[str, Any]:
+        database = await self._ping()
+        daemon = await self.daemon()
+        healthy = database["status"] == "up" and daemon["status"] in {"running", "disabled"}
+        return {
+            "status": "draining" if self.draining else "healthy" if healthy else "degraded",
+            "ready": self.ready(),
+            "version": self._version,
+            "timestamp": datetime.now(UTC),
+            "database": database | {"pool": self._database.pool()},
+            "queue": self._queue_figures(),
+            "daemon": daemon,
+            "channels": await self.channels(),
+        }
+
+    async def daemon(self) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        loops = {
+            loop.name: {
+                "last_beat": loop.last_beat,
+                "errors": loop.errors,
+                "late": loop.last_beat is None
+                or (now - loop.last_beat).total_seconds() > 2 * max(self._heartbeat_seconds, loop.interval_seconds),
+            }
+            for loop in self.loops
+        }
+        late = any(loop["late"] for loop in loops.values())
+        snapshot = dict(self._daemon())
+        state = "disabled" if not snapshot else "degraded" if late else "running"
+        return {"status": state, "loops": loops, **snapshot}
+
+    async def channels(self) -> dict[str, Any]:
+        lanes = self._daemon().get("lanes", {})
+        shown: dict[str, Any] = {
+            name: {"providers": providers, "lane": lanes.get(name)} for name, providers in self._providers.items()
+        }
+        shown["in_app"] = shown.get("in_app", {}) | {"live": dict(self._connections())}
+        return shown
+
+    async def metrics_json(self) -> dict[str, Any]:
+        return {
+            "timestamp": datetime.now(UTC),
+            "kpis": self._metrics.kpis(),
+            "queue": self._queue_figures(),
+            "database_pool": self._database.pool(),
+            "daemon": dict(self._daemon()),
+            "connections": dict(self._connections()),
+            "clock_skew_seconds": self._clock.skew_seconds,
+        }
+
+    async def metrics_text(self) -> str:
+        figures: dict[str, float] = {f"pool_{k}": v for k, v in self._database.pool().items()}
+        figures |= {f"live_{k}": v for k, v in self._connections().items()}
+        figures |= {f"queue_{k}": v for k, v in self._queue_figures().items() if v is not None}
+        for lane, state in self._daemon().get("lanes", {}).items():
+            figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
+        return self._metrics.text(figures)
+
+    def _queue_figures(self) -> dict[str, Any]:
+        if self._depth is None:
+            return {"waiting": None, "due": None, "oldest_due_ms": None, "age_seconds": None}
+        return {**self._depth[1], "age_seconds": round(time.monotonic() - self._depth[0], 1)}
+
+    async def _ping(self) -> dict[str, Any]:
+        away = time.monotonic() - self._last_primary
+        try:
+            milliseconds = await self._database.ping(PING_SECONDS)
+        except EngineError:
+            return {"status": "down", "ping_ms": None, "seconds_since_primary": round(away, 1)}
+        return {"status": "up", "ping_ms": round(milliseconds, 2), "seconds_since_primary": round(away, 1)}

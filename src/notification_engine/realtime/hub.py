@@ -1,0 +1,127 @@
+"""The hub: who is connected to this process, and what they are told. Signals only; the record is the database.
+
+Invariant: a client that does not read costs at most its bound of queued bytes; past it, it is closed (1008) and resumes.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import Any
+
+import orjson
+
+from notification_engine.domain.cursor import encode_cursor
+from notification_engine.domain.notification import Notification
+from notification_engine.services.views import notification_view
+
+MAX_QUEUED_BYTES = 1024 * 1024
+STALLED_SECONDS = 30.0
+
+
+def frame(kind: str, **values: Any) -> bytes:
+    return orjson.dumps({"type": kind, **values}, option=orjson.OPT_UTC_Z)
+
+
+def notification_frame(notification: Notification) -> bytes:
+    return frame("notification", notification=notification_view(notification), cursor=cursor_of(notification))
+
+
+def cursor_of(notification: Notification) -> str | None:
+    inbox = notification.inbox
+    return encode_cursor(inbox.visible_at, notification.id) if inbox and inbox.visible_at else None
+
+
+class Connection:
+    """The outbound queue of one client. `closed_with` is set when it must end, as a WebSocket close code."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.closed_with: int | None = None
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._ready = asyncio.Event()
+        self._progress = time.monotonic()
+
+    def push(self, data: bytes) -> None:
+        if self.closed_with is not None:
+            return
+        if not self._frames:
+            self._progress = time.monotonic()
+        self._frames.append(data)
+        self._bytes += len(data)
+        stalled = time.monotonic() - self._progress > STALLED_SECONDS
+        if self._bytes > MAX_QUEUED_BYTES or stalled:
+            self.close(1008)
+        self._ready.set()
+
+    def close(self, code: int) -> None:
+        if self.closed_with is None:
+            self.closed_with = code
+            self._frames.clear()
+            self._ready.set()
+
+    async def next(self) -> bytes | None:
+        """The next frame; None when the connection is to be closed."""
+        while not self._frames:
+            if self.closed_with is not None:
+                return None
+            self._ready.clear()
+            await self._ready.wait()
+        data = self._frames.popleft()
+        self._bytes -= len(data)
+        self._progress = time.monotonic()
+        return data
+
+
+class Hub:
+    """Implements `services.ports.Live`."""
+
+    def __init__(self, max_connections: int, *, per_user: int = 20) -> None:
+        self._max = max_connections
+        self._per_user = per_user
+        self._users: dict[str, set[Connection]] = {}
+        self._count = 0
+        self.closing = False
+
+    def join(self, user_id: str) -> Connection | None:
+        """None when this process, or this user, has no place left."""
+        own = self._users.get(user_id, set())
+        if self.closing or self._count >= self._max or len(own) >= self._per_user:
+            return None
+        connection = Connection(user_id)
+        self._users.setdefault(user_id, set()).add(connection)
+        self._count += 1
+        return connection
+
+    def leave(self, connection: Connection) -> None:
+        own = self._users.get(connection.user_id)
+        if own and connection in own:
+            own.discard(connection)
+            self._count -= 1
+            if not own:
+                del self._users[connection.user_id]
+
+    def surfaced(self, notification: Notification) -> None:
+        if notification.user_id in self._users:
+            self._push(notification.user_id, notification_frame(notification))
+
+    def updated(self, notification: Notification) -> None:
+        if notification.user_id in self._users:
+            self._push(notification.user_id, frame("updated", notification=notification_view(notification)))
+
+    def unread(self, user_id: str, count: int) -> None:
+        self._push(user_id, frame("unread_count", unread_count=count))
+
+    def close_all(self, code: int) -> None:
+        """For the drain: nobody joins any more, everybody is told to come back elsewhere."""
+        self.closing = True
+        for connections in self._users.values():
+            for connection in connections:
+                connection.close(code)
+
+    def counts(self) -> dict[str, int]:
+        return {"connections": self._count, "users": len(self._users), "max": self._max}
+
+    def _push(self, user_id: str, data: bytes) -> None:
+        for connection in tuple(self._users.get(user_id, ())):
+            connection.push(data)
