@@ -1,6 +1,7 @@
 """The hub: who is connected to this process, and what they are told. Signals only; the record is the database.
 
-Invariant: a client that does not read costs at most its bound of queued bytes; past it, it is closed (1008) and resumes.
+Invariant: a client that does not read costs at most its bound of queued bytes; past it, it is closed (1008) and resumes
+from its cursor.
 """
 
 import asyncio

@@ -1,0 +1,114 @@
+"""What routes are handed: the services, and who calls. Every dependency is a coroutine; a plain one costs a thread."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
+
+from notification_engine.domain.caller import Caller, Role
+from notification_engine.domain.errors import Forbidden, Unauthenticated
+from notification_engine.domain.outcome import Message, Outcome
+from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.realtime.hub import Hub
+from notification_engine.security.tokens import Tokens
+from notification_engine.services.intake import Intake
+from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, PreferenceStore
+
+
+class HealthView(Protocol):
+    def ready(self) -> bool: ...
+    async def live(self) -> dict[str, Any]: ...
+    async def status(self) -> dict[str, Any]: ...
+    async def daemon(self) -> dict[str, Any]: ...
+    async def channels(self) -> dict[str, Any]: ...
+    async def metrics_json(self) -> dict[str, Any]: ...
+    async def metrics_text(self) -> str: ...
+
+
+class EndpointAdmin(Protocol):
+    async def create(self, endpoint: WebhookEndpoint) -> None: ...
+    async def list(self) -> list[WebhookEndpoint]: ...
+    async def get(self, endpoint_id: str) -> WebhookEndpoint: ...
+    async def change(self, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint: ...
+    async def delete(self, endpoint_id: str) -> None: ...
+
+
+class TicketStore(Protocol):
+    async def create(self, caller: Caller) -> str: ...
+    async def redeem(self, ticket: str) -> Caller | None: ...
+
+
+class WebhookTester(Protocol):
+    attempt_seconds: float
+
+    async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome: ...
+
+
+class AuditLog(Protocol):
+    async def append(self, caller: Caller, action: str, target: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    version: str
+    development: bool
+    cors_origins: tuple[str, ...]
+    cors_enabled: bool
+    trusted_hosts: tuple[str, ...]
+    heartbeat_seconds: float
+    silence_seconds: float
+    token_minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    intake: Intake
+    notifications: NotificationStore
+    history: HistoryStore
+    preferences: PreferenceStore
+    endpoints: EndpointAdmin
+    check_url: Callable[[str], None]
+    webhook: WebhookTester
+    audit: AuditLog
+    tickets: TicketStore
+    tokens: Tokens
+    hub: Hub
+    health: HealthView
+    config: ApiConfig
+
+
+async def services(connection: HTTPConnection) -> ApiServices:
+    found: ApiServices = connection.app.state.services
+    return found
+
+
+_bearer = HTTPBearer(auto_error=False, description="A JWT with `sub`, `roles` and `exp`.")
+Services = Annotated[ApiServices, Depends(services)]
+
+
+async def _caller(
+    request: Request, given: Services, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    if credentials is None:
+        raise Unauthenticated("Send `Authorization: Bearer <token>`.")
+    return given.tokens.verify(credentials.credentials)
+
+
+AnyCaller = Annotated[Caller, Depends(_caller)]
+
+
+def requires(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
+    async def checked(caller: AnyCaller) -> Caller:
+        if not caller.may(*roles):
+            raise Forbidden(f"One of these roles is needed: {', '.join(roles)}, admin.")
+        return caller
+
+    return checked
+
+
+Sender = Annotated[Caller, Depends(requires(Role.SERVICE))]
+User = Annotated[Caller, Depends(requires(Role.USER, Role.SERVICE, Role.OPERATOR))]
+Operator = Annotated[Caller, Depends(requires(Role.OPERATOR))]

@@ -1,0 +1,162 @@
+"""The request to send: strict, bounded, every fault named by its field."""
+
+import hashlib
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import orjson
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from notification_engine.domain.delivery import Channel
+from notification_engine.domain.notification import (
+    MAX_BATCH,
+    MAX_DATA_BYTES,
+    MAX_DATA_DEPTH,
+    MAX_RECIPIENTS,
+    Action,
+    Priority,
+)
+from notification_engine.services.requests import NotificationRequest, RecipientRequest
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_INT64 = 2**63
+MAX_SCHEDULE = timedelta(days=366)
+TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$"
+
+
+def _one_line(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("must not hold control characters")
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return validate_email(value, check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError:
+        raise ValueError("must be an e-mail address") from None
+
+
+def _channel(value: Any) -> Any:
+    return Channel.IN_APP if value == "websocket" else value
+
+
+def _distinct(value: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("must name each channel once")
+    return value
+
+
+def _storable(data: dict[str, Any]) -> dict[str, Any]:
+    """Depth, keys, numbers; then the size. Without recursion."""
+    stack: list[tuple[Any, int]] = [(data, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if depth > MAX_DATA_DEPTH:
+            raise ValueError(f"must be nested at most {MAX_DATA_DEPTH} levels deep")
+        if isinstance(value, dict):
+            if any(k.startswith("$") or "." in k or "\x00" in k for k in value):
+                raise ValueError("keys must not begin with $ or hold a dot or NUL")
+            stack.extend((child, depth + 1) for child in value.values())
+        elif isinstance(value, list):
+            stack.extend((child, depth + 1) for child in value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("numbers must be finite")
+        elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+            raise ValueError("whole numbers must fit into 64 bits")
+    try:
+        size = len(orjson.dumps(data))
+    except orjson.JSONEncodeError:
+        raise ValueError("must be text that UTF-8 can hold") from None
+    if size > MAX_DATA_BYTES:
+        raise ValueError(f"must be at most {MAX_DATA_BYTES} bytes as JSON")
+    return data
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+ChannelName = Annotated[Channel, BeforeValidator(_channel)]
+Channels = Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=8), AfterValidator(_distinct)]
+Key = Annotated[Line, Field(max_length=256)]
+UserId = Annotated[Line, Field(max_length=128)]
+TypeName = Annotated[str, Field(max_length=128, pattern=TYPE_PATTERN)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class RecipientIn(Strict):
+    user_id: UserId
+    email: Annotated[Line, Field(max_length=320), AfterValidator(_address)] | None = None
+    channels: Channels | None = None
+
+
+class ActionIn(Strict):
+    label: Annotated[Line, Field(max_length=100)]
+    url: Annotated[Line, Field(max_length=2048, pattern=r"^https?://[^\s]+$")]
+
+
+class SendIn(Strict):
+    """One notification for 1 to 1,000 recipients. A recipient's channels override the request's."""
+
+    notification_type: TypeName
+    recipients: Annotated[tuple[RecipientIn, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
+    title: Annotated[Line, Field(max_length=200)]
+    body: Annotated[str, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
+    data: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(default_factory=dict)
+    priority: Priority | None = None
+    channels: Channels | None = None
+    scheduled_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    dedup_key: Key | None = None
+    correlation_id: Key | None = None
+    actions: Annotated[tuple[ActionIn, ...], Field(max_length=10)] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SendIn":
+        users = [r.user_id for r in self.recipients]
+        if len(set(users)) != len(users):
+            raise ValueError("recipients: must name each user once")
+        now = datetime.now(UTC)
+        if self.scheduled_at and self.scheduled_at > now + MAX_SCHEDULE:
+            raise ValueError("scheduled_at: must be at most a year ahead")
+        if self.expires_at and self.expires_at <= max(now, self.scheduled_at or now):
+            raise ValueError("expires_at: must be in the future and after scheduled_at")
+        return self
+
+    def to_request(self) -> NotificationRequest:
+        return NotificationRequest(
+            notification_type=self.notification_type,
+            recipients=tuple(RecipientRequest(r.user_id, r.email, r.channels) for r in self.recipients),
+            title=self.title,
+            body=self.body,
+            fingerprint=hashlib.sha256(orjson.dumps(self.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            data=self.data,
+            priority=self.priority,
+            channels=self.channels,
+            scheduled_at=self.scheduled_at and self.scheduled_at.astimezone(UTC),
+            expires_at=self.expires_at and self.expires_at.astimezone(UTC),
+            dedup_key=self.dedup_key,
+            correlation_id=self.correlation_id,
+            actions=tuple(Action(a.label, a.url) for a in self.actions),
+        )
+
+
+class BatchItemIn(SendIn):
+    idempotency_key: Key | None = None
+
+    def to_request(self) -> NotificationRequest:
+        """The key is not part of the body that it guards."""
+        plain = self.model_dump(exclude={"idempotency_key"})
+        return SendIn.model_validate(plain).to_request()
+
+
+class BatchIn(Strict):
+    """Up to 1,000 notifications; each is checked alone, so that one fault is nobody else's."""
+
+    notifications: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_BATCH)]

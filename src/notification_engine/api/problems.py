@@ -1,0 +1,95 @@
+"""Errors as `application/problem+json` (RFC 9457)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated, Unavailable
+from notification_engine.kit.logging import get_logger
+
+MEDIA_TYPE = "application/problem+json"
+log = get_logger("api")
+
+
+def problem(status: int, kind: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    body = {"type": f"urn:notification-engine:problem:{kind}", "title": title, "status": status, "detail": detail}
+    return body | {k: v for k, v in (more | {"request_id": request_id}).items() if v is not None}
+
+
+def problem_of(error: EngineError) -> dict[str, Any]:
+    if isinstance(error, RequestError):
+        return problem(error.status, error.kind, error.title, error.detail, field=error.field)
+    detail = error.detail if isinstance(error, Unavailable) else "The engine could not answer."
+    return problem(503, "unavailable", "Unavailable", detail)
+
+
+def problem_of_validation(errors: Sequence[Any], prefix: tuple[str, ...] = ("body",)) -> dict[str, Any]:
+    """Names each field as a dotted path; the values given are not repeated."""
+    named = [_named(error, prefix) for error in errors]
+    first = named[0]
+    text = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
+    return problem(422, "invalid-request", "Invalid request", text, field=first["field"] or None, errors=named)
+
+
+def _named(error: Any, prefix: tuple[str, ...]) -> dict[str, str]:
+    path = [str(p) for p in error["loc"] if str(p) not in prefix]
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if not path and ": " in text:
+        field, _, text = text.partition(": ")
+        return {"field": field, "detail": text}
+    return {"field": ".".join(path), "detail": text}
+
+
+def respond(body: dict[str, Any], **headers: str) -> Response:
+    return Response(orjson.dumps(body), status_code=body["status"], media_type=MEDIA_TYPE, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(EngineError)
+    async def _engine(request: Request, error: EngineError) -> Response:
+        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+        if isinstance(error, Unauthenticated):
+            headers["WWW-Authenticate"] = "Bearer"
+        return respond(problem_of(error), **headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return respond(problem_of_validation(error.errors(), ("body", "query", "path", "header")))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        kind = str(error.detail).lower().replace(" ", "-")
+        headers = dict(error.headers or {})
+        return respond(problem(error.status_code, kind, str(error.detail), str(error.detail)), **headers)
+
+    @app.exception_handler(Exception)
+    async def _defect(request: Request, error: Exception) -> Response:
+        log.exception("A request failed unexpectedly", route=request.url.path)
+        return respond(
+            problem(500, "internal", "Internal error", "The engine failed; the request id names the log line.")
+        )
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for status, text in {
+        401: "No valid token.",
+        403: "The role is missing.",
+        404: "Not there, or not the caller's.",
+        409: "It conflicts with what is stored or under way.",
+        413: "The body is too large.",
+        422: "A field is wrong; the answer names it.",
+        503: "Nothing was promised; send the same request again after Retry-After.",
+    }.items()
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: PROBLEMS[status] for status in statuses}
