@@ -1,0 +1,213 @@
+"""Send, and the caller's own inbox."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
+from pydantic import ValidationError
+
+from notification_engine.api.dependencies import AnyCaller, Sender, Services, User
+from notification_engine.api.models.read import (
+    ACCEPTED_EXAMPLE,
+    BATCH_EXAMPLE,
+    BATCH_RESULT_EXAMPLE,
+    SEND_EXAMPLE,
+    AcceptedOut,
+    BatchOut,
+    InboxChangeIn,
+    InboxOut,
+    NotificationOut,
+    ReadAllOut,
+    TimelineOut,
+    UnreadOut,
+    timeline,
+)
+from notification_engine.api.models.send import BatchIn, BatchItemIn, SendIn
+from notification_engine.api.problems import problem_of, problem_of_validation, problems
+from notification_engine.domain.delivery import NotificationStatus
+from notification_engine.domain.errors import EngineError, InvalidRequest, NotFound
+from notification_engine.domain.notification import MAX_BATCH_NOTIFICATIONS, Priority
+from notification_engine.services.ports import InboxChange, InboxFilter
+from notification_engine.services.requests import AcceptedEvent, NotificationRequest
+from notification_engine.services.views import notification_view
+
+router = APIRouter(tags=["notifications"])
+MAX_SEND_BYTES = 1024 * 1024
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=256)]
+
+
+def answer(body: Any, status: int = 200, **headers: str) -> Response:
+    encoded = orjson.dumps(body, option=orjson.OPT_UTC_Z)
+    return Response(encoded, status_code=status, media_type="application/json", headers=headers)
+
+
+@router.post(
+    "/",
+    status_code=202,
+    summary="Send one notification to 1 to 1,000 recipients",
+    description="Roles: service. 202 means stored by a majority, journaled; it will be delivered or its end explained.",
+    response_model=AcceptedOut,
+    max_body_size=MAX_SEND_BYTES,
+    responses=problems(401, 403, 409, 413, 422, 503)
+    | {202: {"content": {"application/json": {"example": ACCEPTED_EXAMPLE}}}},
+    openapi_extra={"requestBody": {"content": {"application/json": {"example": SEND_EXAMPLE}}}},
+)
+@router.post("", include_in_schema=False, status_code=202, max_body_size=MAX_SEND_BYTES)
+async def send(body: SendIn, caller: Sender, given: Services, key: IdempotencyKey = None) -> Response:
+    return answer(accepted_view(await given.intake.accept(caller, body.to_request(), idempotency_key=key)), 202)
+
+
+def accepted_view(event: AcceptedEvent) -> dict[str, Any]:
+    notifications = [
+        {"notification_id": n.notification_id, "user_id": n.user_id, "status": n.status} for n in event.notifications
+    ]
+    return {"event_id": event.event_id, "notifications": notifications}
+
+
+@router.post(
+    "/batch",
+    status_code=202,
+    summary="Send up to 1,000 notifications, each with its own result",
+    description="Roles: service. 202 when all were accepted, else 207. `idempotency_key` belongs to each item.",
+    response_model=BatchOut,
+    max_body_size=MAX_BATCH_BYTES,
+    responses=problems(401, 403, 413, 422)
+    | {
+        202: {"content": {"application/json": {"example": BATCH_RESULT_EXAMPLE}}},
+        207: {"description": "Some items were refused; each result says why.", "model": BatchOut},
+    },
+    openapi_extra={"requestBody": {"content": {"application/json": {"example": BATCH_EXAMPLE}}}},
+)
+async def send_batch(body: BatchIn, caller: Sender, given: Services) -> Response:
+    results: list[dict[str, Any] | None] = []
+    items: list[tuple[int, NotificationRequest, str | None]] = []
+    for index, raw in enumerate(body.notifications):
+        try:
+            item = BatchItemIn.model_validate(raw)
+            items.append((index, item.to_request(), item.idempotency_key))
+            results.append(None)
+        except ValidationError as error:
+            results.append({"index": index, "status": 422, "problem": problem_of_validation(error.errors())})
+    if sum(len(request.recipients) for _, request, _ in items) > MAX_BATCH_NOTIFICATIONS:
+        raise InvalidRequest(f"At most {MAX_BATCH_NOTIFICATIONS} notifications a call.", field="notifications")
+    outcomes = await given.intake.accept_batch(caller, [(request, key) for _, request, key in items])
+    for (index, _, _), outcome in zip(items, outcomes, strict=True):
+        results[index] = _result(index, outcome)
+    accepted = all(result and result["status"] == 202 for result in results)
+    return answer({"results": results}, 202 if accepted else 207)
+
+
+def _result(index: int, outcome: AcceptedEvent | EngineError) -> dict[str, Any]:
+    if isinstance(outcome, AcceptedEvent):
+        return {"index": index, "status": 202} | accepted_view(outcome)
+    body = problem_of(outcome)
+    return {"index": index, "status": body["status"], "problem": body}
+
+
+@router.get(
+    "/",
+    summary="The caller's inbox, newest first",
+    description="Roles: user, service, operator; each sees only its own.",
+    response_model=InboxOut,
+    responses=problems(401, 403, 422, 503),
+)
+@router.get("", include_in_schema=False)
+async def inbox(
+    request: Request,
+    caller: User,
+    given: Services,
+    status: NotificationStatus | None = None,
+    notification_type: Annotated[str | None, Query(max_length=128)] = None,
+    priority: Priority | None = None,
+    unread: bool | None = None,
+    archived: bool = False,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> Response:
+    query = InboxFilter(status, notification_type, priority, unread, archived, since, until)
+    page = await given.notifications.inbox(caller, query, cursor, limit)
+    body = {"notifications": [notification_view(n) for n in page.items], "next_cursor": page.next_cursor}
+    return answer(body, **next_link(request, page.next_cursor))
+
+
+def next_link(request: Request, cursor: str | None) -> dict[str, str]:
+    return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'} if cursor else {}
+
+
+@router.get(
+    "/unread-count",
+    summary="How many of the caller's notifications are unread",
+    description="Roles: user, service, operator.",
+    response_model=UnreadOut,
+    responses=problems(401, 403, 503),
+)
+async def unread_count(caller: User, given: Services) -> Response:
+    return answer({"unread_count": await given.notifications.unread_count(caller.sub)})
+
+
+@router.post(
+    "/read-all",
+    summary="Mark the caller's whole inbox as read",
+    description="Roles: user, service, operator.",
+    response_model=ReadAllOut,
+    responses=problems(401, 403, 503),
+)
+async def read_all(caller: User, given: Services) -> Response:
+    changed = await given.notifications.read_all(caller)
+    given.hub.unread(caller.sub, 0)
+    return answer({"changed": changed})
+
+
+item_router = APIRouter(tags=["notifications"])
+
+
+@item_router.get(
+    "/{notification_id}",
+    summary="One notification with its deliveries",
+    description="Roles: its owner, the service that sent it, operator. Another's is 404.",
+    response_model=NotificationOut,
+    responses=problems(401, 404, 503),
+)
+async def one(notification_id: str, caller: AnyCaller, given: Services) -> Response:
+    found = await given.notifications.get(caller, _id(notification_id))
+    return answer(notification_view(found, deliveries=True))
+
+
+@item_router.patch(
+    "/{notification_id}",
+    summary="Mark one as seen, read, unread, archived or snoozed",
+    description="Roles: its owner. Another's is 404.",
+    response_model=NotificationOut,
+    responses=problems(401, 404, 422, 503),
+    openapi_extra={"requestBody": {"content": {"application/json": {"example": {"read": True}}}}},
+)
+async def change(notification_id: str, body: InboxChangeIn, caller: AnyCaller, given: Services) -> Response:
+    wanted = InboxChange(body.seen, body.read, body.archived, body.snoozed_until, body.unsnoozes)
+    changed = await given.notifications.change_inbox(caller, _id(notification_id), wanted)
+    given.hub.updated(changed)
+    given.hub.unread(caller.sub, await given.notifications.unread_count(caller.sub))
+    return answer(notification_view(changed, deliveries=True))
+
+
+@item_router.get(
+    "/{notification_id}/timeline",
+    summary="Every decision and attempt, a code and a sentence each",
+    description="Roles: its owner, the service that sent it, operator. Another's is 404.",
+    response_model=TimelineOut,
+    responses=problems(401, 404, 503),
+)
+async def explain(notification_id: str, caller: AnyCaller, given: Services) -> Response:
+    found = await given.notifications.get(caller, _id(notification_id))
+    attempts = await given.history.timeline(found.id)
+    return answer({"notification_id": found.id, "status": found.status, "entries": timeline(found, attempts)})
+
+
+def _id(notification_id: str) -> str:
+    if not notification_id.startswith("ntfy_") or len(notification_id) != 31 or "~" in notification_id:
+        raise NotFound("There is no such notification.")
+    return notification_id
