@@ -1,0 +1,49 @@
+"""Health and metrics, without a token and without personal data."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from notification_engine.api.dependencies import Services
+from notification_engine.api.notifications import answer
+
+root = APIRouter(tags=["health"])
+router = APIRouter(prefix="/health", tags=["health"])
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+EVERYONE = "Roles: none; for probes and scrapers."
+_ANY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready."}}
+
+
+@root.get("/health", summary="The process lives", description=EVERYONE)
+async def live(given: Services) -> Response:
+    return answer(await given.health.live())
+
+
+@root.get("/metrics", summary="Prometheus text", description=EVERYONE)
+async def metrics_text(given: Services) -> Response:
+    return Response(await given.health.metrics_text(), media_type=TEXT)
+
+
+@router.get("/status", summary="Everything at once; 503 while not ready", description=EVERYONE, responses=_ANY)
+async def status(given: Services) -> Response:
+    body = await given.health.status()
+    return answer(body, 200 if body["ready"] else 503)
+
+
+@router.get("/metrics", summary="Figures: JSON, or Prometheus text to a scraper", description=EVERYONE)
+async def metrics(request: Request, given: Services) -> Response:
+    accept = request.headers.get("accept", "")
+    if "openmetrics" in accept or "version=0.0.4" in accept or accept.startswith("text/plain"):
+        return Response(await given.health.metrics_text(), media_type=TEXT)
+    return answer(await given.health.metrics_json())
+
+
+@router.get("/daemon", summary="Loops, lanes and leases of this process", description=EVERYONE)
+async def daemon(given: Services) -> Response:
+    return answer(await given.health.daemon())
+
+
+@router.get("/channels", summary="Channels, their providers and lanes", description=EVERYONE)
+async def channels(given: Services) -> Response:
+    return answer(await given.health.channels())

@@ -1,0 +1,33 @@
+"""The attempts of a user."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from notification_engine.api.dependencies import Services, User
+from notification_engine.api.models.read import HistoryOut, attempt_view
+from notification_engine.api.notifications import answer, next_link
+from notification_engine.api.problems import problems
+
+router = APIRouter(tags=["history"])
+
+
+@router.get(
+    "/history",
+    summary="Attempts, newest first",
+    description="Roles: user (own), operator (any, by `user_id`).",
+    response_model=HistoryOut,
+    responses=problems(401, 403, 404, 422, 503),
+)
+async def history(
+    request: Request,
+    caller: User,
+    given: Services,
+    user_id: Annotated[str | None, Query(max_length=128)] = None,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> Response:
+    page = await given.history.page(caller, user_id or caller.sub, cursor, limit)
+    body = {"attempts": [attempt_view(a) for a in page.items], "next_cursor": page.next_cursor}
+    return answer(body, **next_link(request, page.next_cursor))
