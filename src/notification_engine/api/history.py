@@ -30,4 +30,4 @@ async def history(
 ) -> Response:
     page = await given.history.page(caller, user_id or caller.sub, cursor, limit)
     body = {"attempts": [attempt_view(a) for a in page.items], "next_cursor": page.next_cursor}
-    return answer(body, **next_link(request, page.next_cursor))
+    return answer(body, headers=next_link(request, page.next_cursor))

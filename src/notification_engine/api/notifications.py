@@ -39,7 +39,7 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=256)]
 
 
-def answer(body: Any, status: int = 200, **headers: str) -> Response:
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     encoded = orjson.dumps(body, option=orjson.OPT_UTC_Z)
     return Response(encoded, status_code=status, media_type="application/json", headers=headers)
 
@@ -132,7 +132,7 @@ async def inbox(
     query = InboxFilter(status, notification_type, priority, unread, archived, since, until)
     page = await given.notifications.inbox(caller, query, cursor, limit)
     body = {"notifications": [notification_view(n) for n in page.items], "next_cursor": page.next_cursor}
-    return answer(body, **next_link(request, page.next_cursor))
+    return answer(body, headers=next_link(request, page.next_cursor))
 
 
 def next_link(request: Request, cursor: str | None) -> dict[str, str]:

@@ -22,7 +22,7 @@ Pattern = Annotated[str, Field(max_length=128, pattern=PATTERN)]
 
 
 class PreferencesIn(Strict):
-    """`types`: a type or a pattern such as `test_execution.*`, and for it channels on or off; the most specific wins."""
+    """`types`: for a type or pattern such as `test_execution.*`, channels on or off; the most specific wins."""
 
     mute: bool = False
     types: Annotated[dict[Pattern, dict[ChannelName, bool]], Field(max_length=200)] = Field(default_factory=dict)

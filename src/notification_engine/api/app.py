@@ -1,0 +1,69 @@
+"""The application: routers, problems, middleware. Static paths come before `/{notification_id}`."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from notification_engine.api import health, history, live, notifications, page, preferences, problems, stream, webhooks
+from notification_engine.api.dependencies import ApiServices
+from notification_engine.api.middleware import RequestContext, TrustedHosts
+from notification_engine.api.models.read import Problem
+
+PREFIX = "/api/v1/notifications"
+DEFAULT_BODY_BYTES = 1024 * 1024
+
+
+def create_app(services: ApiServices) -> FastAPI:
+    config = services.config
+    app = FastAPI(
+        title="IntelliBrowse Notification Engine",
+        version=config.version,
+        max_body_size=DEFAULT_BODY_BYTES,
+        description="Tell this person that: in the app, by e-mail, by signed webhook.",
+    )
+    app.state.services = services
+    problems.install(app)
+    for part in (health, history, preferences, webhooks, live, stream, notifications):
+        app.include_router(part.router, prefix=PREFIX)
+    app.include_router(notifications.item_router, prefix=PREFIX)
+    app.include_router(health.root)
+    if config.development:
+        app.include_router(page.router)
+    if config.cors_enabled:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Link", "Retry-After"],
+        )
+    if config.trusted_hosts:
+        app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
+    app.add_middleware(RequestContext)
+    _document_problems(app)
+    return app
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Puts the problem schema into the OpenAPI document in the place of FastAPI's own validation error."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                _replace_validation_error(operation.get("responses", {}))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _replace_validation_error(responses: dict[str, Any]) -> None:
+    content = responses.get("422", {}).get("content", {})
+    if "application/json" in content:
+        responses["422"] = problems.PROBLEMS[422]

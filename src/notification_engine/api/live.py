@@ -1,0 +1,198 @@
+"""The live inbox over WebSocket (protocol: docs/live.md).
+
+A client is subscribed before it is replayed to, so nothing falls between: what surfaces during a replay waits in its
+queue, and clients drop ids that they know. Order is promised in the replay; live frames are hints.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import orjson
+from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
+from fastapi.responses import Response
+
+from notification_engine.api.dependencies import ApiServices, Services, User, services
+from notification_engine.api.notifications import answer
+from notification_engine.api.problems import problems
+from notification_engine.domain.caller import Caller
+from notification_engine.domain.cursor import encode_cursor
+from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated
+from notification_engine.realtime.hub import Connection, cursor_of, frame, notification_frame
+from notification_engine.services.ports import InboxChange, InboxFilter
+
+router = APIRouter(tags=["live"])
+MAX_IN_BYTES = 64 * 1024
+MAX_REPLAY = 1000
+PAGE = 200
+AUTH_SECONDS = 10.0
+_EPOCH = datetime.fromtimestamp(0, UTC)
+TICKET_SECONDS = 30
+
+
+@router.post(
+    "/ws/ticket",
+    status_code=201,
+    summary="A one-time ticket that opens a WebSocket",
+    description="Roles: user, service, operator. Use it within 30 s as `?ticket=`.",
+    responses=problems(401, 403, 503),
+)
+async def ticket(caller: User, given: Services) -> Response:
+    return answer({"ticket": await given.tickets.create(caller), "expires_in": TICKET_SECONDS}, 201)
+
+
+@router.websocket("/ws")
+async def live(socket: WebSocket, given: Annotated[ApiServices, Depends(services)]) -> None:
+    with contextlib.suppress(WebSocketDisconnect, asyncio.IncompleteReadError):
+        await _serve(socket, given)
+
+
+async def _serve(socket: WebSocket, given: ApiServices) -> None:
+    protocols = [p.strip() for p in socket.headers.get("sec-websocket-protocol", "").split(",")]
+    if not _origin_allowed(socket, given.config.cors_origins):
+        await socket.close(1008, "origin")
+        return
+    await socket.accept("bearer" if protocols[0] == "bearer" else None)
+    try:
+        caller = await _authenticate(socket, given, protocols)
+    except (Unauthenticated, TimeoutError):
+        await socket.close(1008, "authentication")
+        return
+    connection = given.hub.join(caller.sub)
+    if connection is None:
+        await socket.close(1013, "too many connections")
+        return
+    try:
+        await _Session(socket, given, caller, connection).run()
+    finally:
+        given.hub.leave(connection)
+
+
+async def _authenticate(socket: WebSocket, given: ApiServices, protocols: list[str]) -> Caller:
+    """By ticket, by subprotocol `bearer, <token>` or by the first message; a token in the query string is refused."""
+    if "token" in socket.query_params or "access_token" in socket.query_params:
+        raise Unauthenticated("A token does not belong into an address.")
+    if (one_time := socket.query_params.get("ticket")) is not None:
+        caller = await given.tickets.redeem(one_time)
+        if caller is None:
+            raise Unauthenticated("The ticket is not valid.")
+        return caller
+    if len(protocols) == 2 and protocols[0] == "bearer":
+        return given.tokens.verify(protocols[1])
+    async with asyncio.timeout(AUTH_SECONDS):
+        message = _parse(await socket.receive_text())
+    if message.get("type") != "auth" or not isinstance(message.get("token"), str):
+        raise Unauthenticated("The first message must be `auth`.")
+    return given.tokens.verify(message["token"])
+
+
+def _origin_allowed(socket: WebSocket, allowed: tuple[str, ...]) -> bool:
+    """Same origin always passes, and so does a client that is no browser."""
+    origin = socket.headers.get("origin")
+    if origin is None or origin in allowed or "*" in allowed:
+        return True
+    return urlsplit(origin).netloc == socket.headers.get("host")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """The empty message for what is too large, no JSON or no object; its unknown type then ends the session."""
+    if len(text) > MAX_IN_BYTES:
+        return {}
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+class _Session:
+    def __init__(self, socket: WebSocket, given: ApiServices, caller: Caller, connection: Connection) -> None:
+        self._socket = socket
+        self._given = given
+        self._caller = caller
+        self._connection = connection
+        self._heard = time.monotonic()
+
+    async def run(self) -> None:
+        """Reads, writes and watches until one of the three ends; the others end with it."""
+        self._connection.push(await hello(self._given, self._caller))
+        tasks = [asyncio.create_task(part) for part in (self._read(), self._write(), self._watch())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            if (error := task.exception()) is not None and not isinstance(error, EngineError):
+                raise error
+        code = self._connection.closed_with or 1011
+        with contextlib.suppress(RuntimeError):  # the client closed first
+            await self._socket.close(code)
+
+    async def _write(self) -> None:
+        while (data := await self._connection.next()) is not None:
+            await self._socket.send_text(data.decode())
+
+    async def _watch(self) -> None:
+        config = self._given.config
+        while True:
+            left = self._caller.expires_at - time.time()
+            await asyncio.sleep(max(0.0, min(config.heartbeat_seconds, left)))
+            silent = time.monotonic() - self._heard > config.silence_seconds
+            if silent or time.time() >= self._caller.expires_at:
+                self._connection.close(1008)
+                return
+            self._connection.push(frame("ping"))
+
+    async def _read(self) -> None:
+        while self._connection.closed_with is None:
+            message = _parse(await self._socket.receive_text())
+            self._heard = time.monotonic()
+            try:
+                await self._obey(message)
+            except RequestError as error:
+                self._connection.push(frame("error", detail=error.detail, field=error.field))
+
+    async def _obey(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"type": "resume", "cursor": str(cursor)}:
+                async for data in replay(self._given, self._caller.sub, cursor):
+                    self._connection.push(data)
+            case {"type": "seen" | "read" as mark, "notification_id": str(notification_id)}:
+                change = InboxChange(read=True) if mark == "read" else InboxChange(seen=True)
+                changed = await self._given.notifications.change_inbox(self._caller, notification_id, change)
+                self._given.hub.updated(changed)
+                count = await self._given.notifications.unread_count(self._caller.sub)
+                self._given.hub.unread(self._caller.sub, count)
+            case {"type": "pong" | "ack"}:
+                return
+            case _:
+                self._connection.push(frame("error", detail="Unknown or malformed message.", field="type"))
+                self._connection.close(1008)
+
+
+async def hello(given: ApiServices, caller: Caller) -> bytes:
+    """The cursor of the newest notification in the inbox, and the unread count."""
+    page = await given.notifications.inbox(caller, InboxFilter(), None, 1)
+    cursor = cursor_of(page.items[0]) if page.items else encode_cursor(_EPOCH, "")
+    return frame("hello", cursor=cursor, unread_count=await given.notifications.unread_count(caller.sub))
+
+
+async def replay(given: ApiServices, user_id: str, cursor: str) -> AsyncIterator[bytes]:
+    """What surfaced since 60 s before the cursor, in order; more than 1,000 is a `reset`: the client reads its list."""
+    found = []
+    position: str | None = cursor
+    while position is not None:
+        page = await given.notifications.inbox_after(user_id, position, PAGE)
+        found += page.items
+        position = page.next_cursor
+        if len(found) > MAX_REPLAY:
+            yield frame("reset")
+            return
+    for notification in found:
+        yield notification_frame(notification)

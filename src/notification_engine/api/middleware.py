@@ -1,0 +1,75 @@
+"""What surrounds every request, as plain ASGI: its id, one access line, the security headers, trusted hosts."""
+
+import re
+import time
+from collections.abc import Sequence
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from notification_engine.kit.ids import new_id
+from notification_engine.kit.logging import get_logger
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_PROBED = ("/health", "/metrics", "/api/v1/notifications/health/")
+log = get_logger("api")
+
+
+class RequestContext:
+    """`X-Request-ID` is taken from the caller where it is well formed, and answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            if scope["type"] == "http":
+                _log_access(scope, status, (time.perf_counter() - started) * 1000)
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _log_access(scope: Scope, status: int, milliseconds: float) -> None:
+    write = log.debug if scope["path"].startswith(_PROBED) else log.info
+    write(
+        "Request answered",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        duration_ms=round(milliseconds, 2),
+    )
+
+
+class TrustedHosts:
+    """Health and metrics are exempt: probes come by address."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._checked = TrustedHostMiddleware(app, allowed_hosts=list(hosts))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exempt = scope["type"] == "lifespan" or scope["path"].startswith(_PROBED)
+        await (self._app if exempt else self._checked)(scope, receive, send)

@@ -1,0 +1,23 @@
+"""The inbox page of development: one plain file, served with a token for the development user."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from notification_engine.api.dependencies import Services
+from notification_engine.domain.caller import Role
+
+router = APIRouter(include_in_schema=False)
+PAGE = Path(__file__).with_name("page.html").read_text()
+DEVELOPMENT_USER = "dev"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' ws: wss:"
+
+
+@router.get("/")
+async def page(given: Services) -> HTMLResponse:
+    """Development only: the page could be opened by anyone who reaches the port."""
+    roles = [Role.USER, Role.SERVICE, Role.OPERATOR]
+    token = given.tokens.issue(DEVELOPMENT_USER, roles, given.config.token_minutes)
+    html = PAGE.replace("{{token}}", token).replace("{{user}}", DEVELOPMENT_USER)
+    return HTMLResponse(html, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})

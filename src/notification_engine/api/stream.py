@@ -1,0 +1,62 @@
+"""The live inbox as server-sent events: the same frames; `id:` is the cursor, `Last-Event-ID` resumes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Header
+from fastapi.responses import Response, StreamingResponse
+
+from notification_engine.api.dependencies import ApiServices, Services, User
+from notification_engine.api.live import hello, replay
+from notification_engine.api.problems import problems
+from notification_engine.domain.caller import Caller
+from notification_engine.domain.errors import Unavailable
+from notification_engine.realtime.hub import Connection
+
+router = APIRouter(tags=["live"])
+
+
+@router.get(
+    "/stream",
+    summary="The live inbox as server-sent events",
+    description="Roles: user, service, operator. Ends at the token's expiry and at the engine's drain.",
+    responses=problems(401, 403, 503) | {200: {"content": {"text/event-stream": {}}}},
+)
+async def stream(
+    caller: User, given: Services, last_event_id: Annotated[str | None, Header(max_length=256)] = None
+) -> Response:
+    connection = given.hub.join(caller.sub)
+    if connection is None:
+        raise Unavailable("Too many live connections.", retry_after=5)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    events = _events(given, caller, connection, last_event_id)
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def _events(given: ApiServices, caller: Caller, connection: Connection, last: str | None) -> AsyncIterator[bytes]:
+    try:
+        yield _event(await hello(given, caller))
+        if last:
+            async for data in replay(given, caller.sub, last):
+                yield _event(data)
+        while (left := caller.expires_at - time.time()) > 0:
+            try:
+                async with asyncio.timeout(min(left, given.config.heartbeat_seconds)):
+                    data = await connection.next()
+            except TimeoutError:
+                yield b": ping\n\n"
+                continue
+            if data is None:
+                return
+            yield _event(data)
+    finally:
+        given.hub.leave(connection)
+
+
+def _event(data: bytes) -> bytes:
+    parsed = orjson.loads(data)
+    cursor = f"id: {parsed['cursor']}\n" if parsed.get("cursor") else ""
+    return f"event: {parsed['type']}\n{cursor}data: ".encode() + data + b"\n\n"
