@@ -14,7 +14,7 @@ PREFIX = "/api/v1/notifications"
 DEFAULT_BODY_BYTES = 1024 * 1024
 
 
-def create_app(services: ApiServices) -> FastAPI:
+def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     config = services.config
     app = FastAPI(
         title="IntelliBrowse Notification Engine",
@@ -24,12 +24,14 @@ def create_app(services: ApiServices) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for part in (health, history, preferences, webhooks, live, stream, notifications):
-        app.include_router(part.router, prefix=PREFIX)
-    app.include_router(notifications.item_router, prefix=PREFIX)
     app.include_router(health.root)
-    if config.development:
-        app.include_router(page.router)
+    app.include_router(health.router, prefix=PREFIX)
+    if not only_health:
+        for part in (history, preferences, webhooks, live, stream, notifications):
+            app.include_router(part.router, prefix=PREFIX)
+        app.include_router(notifications.item_router, prefix=PREFIX)
+        if config.development:
+            app.include_router(page.router)
     if config.cors_enabled:
         app.add_middleware(
             CORSMiddleware,

@@ -38,10 +38,10 @@ async def stream(
 
 async def _events(given: ApiServices, caller: Caller, connection: Connection, last: str | None) -> AsyncIterator[bytes]:
     try:
-        yield _event(await hello(given, caller))
+        yield _event(await hello(given, caller), with_id=not last)  # a resuming client's place is behind the replay
         if last:
-            async for data in replay(given, caller.sub, last):
-                yield _event(data)
+            async for missed in replay(given, caller.sub, last):
+                yield _event(missed)
         while (left := caller.expires_at - time.time()) > 0:
             try:
                 async with asyncio.timeout(min(left, given.config.heartbeat_seconds)):
@@ -56,7 +56,7 @@ async def _events(given: ApiServices, caller: Caller, connection: Connection, la
         given.hub.leave(connection)
 
 
-def _event(data: bytes) -> bytes:
+def _event(data: bytes, *, with_id: bool = True) -> bytes:
     parsed = orjson.loads(data)
-    cursor = f"id: {parsed['cursor']}\n" if parsed.get("cursor") else ""
+    cursor = f"id: {parsed['cursor']}\n" if with_id and parsed.get("cursor") else ""
     return f"event: {parsed['type']}\n{cursor}data: ".encode() + data + b"\n\n"

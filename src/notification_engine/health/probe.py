@@ -47,6 +47,7 @@ class Health(Loop):
         providers: Mapping[str, list[str]],
         heartbeat_seconds: float,
         version: str,
+        checks: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__(PROBE_SECONDS)
         self._database = database
@@ -58,6 +59,7 @@ class Health(Loop):
         self._providers = providers
         self._heartbeat_seconds = heartbeat_seconds
         self._version = version
+        self._checks = checks
         self._started = time.monotonic()
         self._last_primary = time.monotonic()
         self._depth: tuple[float, dict[str, int]] | None = None
@@ -90,6 +92,7 @@ class Health(Loop):
             "queue": self._queue_figures(),
             "daemon": daemon,
             "channels": await self.channels(),
+            "checks": dict(self._checks()),
         }
 
     async def daemon(self) -> dict[str, Any]:

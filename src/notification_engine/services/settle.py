@@ -95,7 +95,7 @@ class Settle:
         """A snooze that ended."""
         change = Change(work.notification.id, "", work.fence, S.DELIVERED, surface=True)
         if await self._batcher.submit((None, change)):
-            self._live.surfaced(work.notification)
+            self._surface(work.notification)
 
     async def drain(self) -> None:
         await self._batcher.drain()
@@ -107,8 +107,15 @@ class Settle:
         if not held:
             await self._history.append([replace(attempt, delivery_status="stale", suffix=":stale")])
         elif change.surface:
-            self._live.surfaced(work.notification)
+            self._surface(work.notification)
         return held
+
+    def _surface(self, notification: Notification) -> None:
+        """The signal carries our own estimate of the server's moment; the replay reads the stored one."""
+        if notification.inbox is not None:
+            notification.inbox.visible_at = self._clock.now()
+            notification.inbox.snoozed_until = None
+            self._live.surfaced(notification)
 
     async def _flush(self, batch: list[Item]) -> list[bool | BaseException]:
         """Retries while the leases may still be ours: an outcome in hand is worth waiting for."""

@@ -56,6 +56,10 @@ OURS: dict[str, list[IndexModel]] = {
     ],
     "notification_tickets": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
     "notification_replicas": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+    "notification_metrics": [
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+        IndexModel([("timestamp", DESCENDING)]),
+    ],
 }
 
 
