@@ -72,7 +72,7 @@ class EngineRole(StrEnum):
 
 
 class Engine:
-    """`exclusive`: this process alone holds the database (the embedded one), so old leases may be freed at its start."""
+    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases."""
 
     def __init__(self, settings: Settings, url: str, *, role: EngineRole = EngineRole.ALL, exclusive: bool = False):
         if role is EngineRole.DAEMON and not settings.NOTIFICATION_DAEMON_ENABLED:

@@ -66,7 +66,7 @@ class Checks(Loop):
         self._runs += 1
         missing = list(await self._missing_indexes())
         skew = self._clock.skew_seconds
-        result = {
+        result: dict[str, dict[str, Any]] = {
             "indexes": {"healthy": not missing, "missing": missing},
             "clock": {"healthy": abs(skew) <= MAX_SKEW_SECONDS, "skew_seconds": round(skew, 3)},
         }

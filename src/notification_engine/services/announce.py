@@ -91,7 +91,7 @@ def _row(notification: Notification, delivery: Delivery) -> Attempt:
         fence=0,
         attempt=delivery.attempts,
         delivery_status=delivery.status,
-        timestamp=delivery.created_at,
+        timestamp=notification.created_at,
         provider=delivery.provider,
         reason=delivery.reason,
     )
