@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench check docs clean
+.PHONY: run token test lint check bench docs clean
 
 run: $(VENV)/.run
 	@$(BIN)/notification-engine dev
@@ -21,6 +21,9 @@ check: lint test
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
+
+token: $(VENV)/.run
+	@$(BIN)/notification-engine token --sub dev --role user --role service --role operator
 
 docs: $(VENV)/.run
 	$(BIN)/notification-engine reference > docs/configuration.md

@@ -4,17 +4,19 @@ A bad value is refused at start with the name of its variable; no secret's value
 """
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from notification_engine.domain.errors import ConfigurationError
 
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 NOT_BUILT = "Read and checked, without effect: this provider is not built yet."
 
 Positive = Annotated[int, Field(ge=1)]
@@ -133,18 +135,53 @@ class _Given(Settings):
     model_config = SettingsConfigDict(env_file=".env")
 
 
-def load_settings(**overrides: object) -> Settings:
-    """Raises ConfigurationError with one line for every variable that is wrong."""
-    try:
-        settings = _Given(**overrides)  # type: ignore[arg-type]
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}." for e in error.errors(include_input=False)]
-        raise ConfigurationError("\n".join(lines)) from None
-    except Exception as error:  # noqa: BLE001 - the library raises its own kinds for a list that is not JSON
-        raise ConfigurationError(f'{error}. A list is written as JSON, e.g. ["a", "b"].') from None
+def load_settings(*, development: bool = False) -> Settings:
+    """Raises ConfigurationError with one line for every variable that is wrong.
+
+    `development` fills what neither the environment nor `.env` gives so that one command is enough; it changes nothing
+    when ENVIRONMENT=production is given.
+    """
+    settings: Settings = _read()
+    if development and not ("ENVIRONMENT" in settings.model_fields_set and not settings.development):
+        settings = _with_development_defaults(settings)
     if problems := _problems(settings):
         raise ConfigurationError("\n".join(problems))
     return settings
+
+
+def _read() -> Settings:
+    try:
+        return _Given()
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}." for e in error.errors(include_input=False)]
+        raise ConfigurationError("\n".join(lines)) from None
+    except SettingsError as error:
+        raise ConfigurationError(f'{error}. A list is written as JSON, e.g. ["a", "b"].') from None
+
+
+def _with_development_defaults(given: Settings) -> Settings:
+    defaults: dict[str, object] = {
+        "ENVIRONMENT": "development",
+        "WEBHOOK_HTTPS_ONLY": False,
+        "WEBHOOK_ALLOWED_NETWORKS": list(LOOPBACK),
+        "DRAIN_DELAY_SECONDS": 0.0,
+    }
+    if "JWT_SECRET_KEY" not in given.model_fields_set:
+        defaults["JWT_SECRET_KEY"] = SecretStr(_development_secret(given.MONGODB_DATA_DIR.parent / "dev-secret"))
+    if not given.STRUCTURED_LOGGING:
+        defaults["LOG_FORMAT"] = "console"
+    return given.model_copy(update={k: v for k, v in defaults.items() if k not in given.model_fields_set})
+
+
+def _development_secret(path: Path) -> str:
+    """Made once beside the embedded data, so that tokens and encrypted secrets outlive a restart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass  # made by an earlier start
+    return path.read_text()
 
 
 def _problems(s: Settings) -> list[str]:

@@ -1,0 +1,146 @@
+"""One process's life: the database (embedded or given), the engine, the HTTP server, and an orderly end.
+
+SIGTERM and SIGINT are ours, not the server's: it would close its listener before readiness says so. A second one ends
+the process without waiting for what is in flight; leases expire and another claim resumes it.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from notification_engine.domain.errors import ConfigurationError
+from notification_engine.kit.logging import configure_logging, get_logger
+from notification_engine.settings import Settings
+from notification_engine.storage.embedded import EmbeddedMongod, find_binary
+from notification_engine.wiring import Engine, EngineRole
+
+GRACEFUL_SECONDS = 5
+WEBSOCKET_BYTES = 64 * 1024
+BACKLOG = 2048
+log = get_logger("engine")
+Alongside = Callable[[Engine, str], Coroutine[Any, Any, None]]  # the engine and its address
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """On uvloop; the coroutine handles its own signals."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+async def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    role: EngineRole = EngineRole.ALL,
+    once_serving: Alongside | None = None,
+) -> None:
+    """Until a signal. Raises ConfigurationError for what a person has to change before it can start."""
+    configure_logging(settings.log_level, settings.LOG_FORMAT, settings.LOG_FILE)
+    with _bind(host, port) as listener:
+        async with database(settings) as (url, exclusive), _engine(settings, url, role, exclusive) as engine:
+            log.info("The engine serves", address=address(listener), role=role, replica=engine.replica)
+            await _until_signal(engine, listener, once_serving)
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[tuple[str, bool]]:
+    """The address, and whether the database is ours alone."""
+    if settings.MONGODB_URL is not None:
+        yield settings.MONGODB_URL, False
+        return
+    mongod = EmbeddedMongod(settings.MONGODB_DATA_DIR, find_binary(settings.MONGOD_BINARY))
+    try:
+        yield await mongod.start(), True
+    finally:
+        await mongod.stop()
+
+
+def address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104 - shown, not bound
+
+
+@asynccontextmanager
+async def _engine(settings: Settings, url: str, role: EngineRole, exclusive: bool) -> AsyncIterator[Engine]:
+    engine = Engine(settings, url, role=role, exclusive=exclusive)
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def _until_signal(engine: Engine, listener: socket.socket, once_serving: Alongside | None) -> None:
+    server = _Server(_config(engine))
+    stop = _on_signals(asyncio.current_task())
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    stopped = asyncio.create_task(stop.wait(), name="signal")
+    alongside = [asyncio.create_task(once_serving(engine, address(listener)))] if once_serving else []
+    try:
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        log.info("The engine drains")
+        await engine.drain()
+        server.should_exit = True
+        await serving
+        log.info("The engine has stopped")
+    finally:
+        for task in (*alongside, stopped, serving):
+            task.cancel()
+        for result in await asyncio.gather(*alongside, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("What ran beside the server failed", error=repr(result))
+
+
+def _on_signals(main: "asyncio.Task[Any] | None") -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def received() -> None:
+        if stop.is_set() and main is not None:
+            main.cancel("a second signal")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, received)
+    return stop
+
+
+def _config(engine: Engine) -> uvicorn.Config:
+    return uvicorn.Config(
+        engine.app,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=WEBSOCKET_BYTES,
+        ws_ping_interval=None,  # our own pings, at WEBSOCKET_HEARTBEAT_INTERVAL
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the process's signals are handled in `_on_signals`
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; name another with --port.") from None
+    listener.listen(BACKLOG)
+    return listener
