@@ -7,11 +7,11 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import health, history, live, notifications, page, preferences, problems, stream, webhooks
 from notification_engine.api.dependencies import ApiServices
-from notification_engine.api.middleware import RequestContext, TrustedHosts
+from notification_engine.api.middleware import BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
-DEFAULT_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
@@ -19,7 +19,6 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app = FastAPI(
         title="IntelliBrowse Notification Engine",
         version=config.version,
-        max_body_size=DEFAULT_BODY_BYTES,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
     )
     app.state.services = services
@@ -42,6 +41,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         )
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
     app.add_middleware(RequestContext)
     _document_problems(app)
     return app

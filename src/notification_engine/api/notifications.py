@@ -34,7 +34,6 @@ from notification_engine.services.requests import AcceptedEvent, NotificationReq
 from notification_engine.services.views import notification_view
 
 router = APIRouter(tags=["notifications"])
-MAX_SEND_BYTES = 1024 * 1024
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=256)]
 
@@ -50,12 +49,11 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     summary="Send one notification to 1 to 1,000 recipients",
     description="Roles: service. 202 means stored by a majority, journaled; it will be delivered or its end explained.",
     response_model=AcceptedOut,
-    max_body_size=MAX_SEND_BYTES,
     responses=problems(401, 403, 409, 413, 422, 503)
     | {202: {"content": {"application/json": {"example": ACCEPTED_EXAMPLE}}}},
     openapi_extra={"requestBody": {"content": {"application/json": {"example": SEND_EXAMPLE}}}},
 )
-@router.post("", include_in_schema=False, status_code=202, max_body_size=MAX_SEND_BYTES)
+@router.post("", include_in_schema=False, status_code=202)
 async def send(body: SendIn, caller: Sender, given: Services, key: IdempotencyKey = None) -> Response:
     return answer(accepted_view(await given.intake.accept(caller, body.to_request(), idempotency_key=key)), 202)
 
@@ -73,7 +71,6 @@ def accepted_view(event: AcceptedEvent) -> dict[str, Any]:
     summary="Send up to 1,000 notifications, each with its own result",
     description="Roles: service. 202 when all were accepted, else 207. `idempotency_key` belongs to each item.",
     response_model=BatchOut,
-    max_body_size=MAX_BATCH_BYTES,
     responses=problems(401, 403, 413, 422)
     | {
         202: {"content": {"application/json": {"example": BATCH_RESULT_EXAMPLE}}},

@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -25,21 +26,24 @@ def problem(status: int, kind: str, title: str, detail: str, **more: Any) -> dic
 
 def problem_of(error: EngineError) -> dict[str, Any]:
     if isinstance(error, RequestError):
-        return problem(error.status, error.kind, error.title, error.detail, field=error.field)
+        errors = [{"field": error.field, "detail": error.detail}] if error.field else None
+        return problem(error.status, error.kind, error.title, error.detail, field=error.field, errors=errors)
     detail = error.detail if isinstance(error, Unavailable) else "The engine could not answer."
     return problem(503, "unavailable", "Unavailable", detail)
 
 
-def problem_of_validation(errors: Sequence[Any], prefix: tuple[str, ...] = ("body",)) -> dict[str, Any]:
-    """Names each field as a dotted path; the values given are not repeated."""
-    named = [_named(error, prefix) for error in errors]
+def problem_of_validation(errors: Sequence[Any], parts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Names each field as a dotted path, without the part of the request it came in; no value given is repeated."""
+    named = [_named(error, parts) for error in errors]
     first = named[0]
     text = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
     return problem(422, "invalid-request", "Invalid request", text, field=first["field"] or None, errors=named)
 
 
-def _named(error: Any, prefix: tuple[str, ...]) -> dict[str, str]:
-    path = [str(p) for p in error["loc"] if str(p) not in prefix]
+def _named(error: Any, parts: tuple[str, ...]) -> dict[str, str]:
+    path = [str(p) for p in error["loc"]]
+    if path and path[0] in parts:
+        path = path[1:]
     text = str(error["msg"]).removeprefix("Value error, ")
     if not path and ": " in text:
         field, _, text = text.partition(": ")
@@ -65,9 +69,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        kind = str(error.detail).lower().replace(" ", "-")
-        headers = dict(error.headers or {})
-        return respond(problem(error.status_code, kind, str(error.detail), str(error.detail)), **headers)
+        title = HTTPStatus(error.status_code).phrase
+        kind = title.lower().replace(" ", "-")
+        return respond(problem(error.status_code, kind, title, str(error.detail)), **dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def _defect(request: Request, error: Exception) -> Response:

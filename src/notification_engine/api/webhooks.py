@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from notification_engine.api.dependencies import Operator, Services
-from notification_engine.api.models.send import Line, Strict
+from notification_engine.api.models.send import Line, Strict, Text
 from notification_engine.api.notifications import answer
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
@@ -31,13 +31,13 @@ Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=100)]
 class WebhookIn(Strict):
     url: Url
     notification_types: Patterns
-    description: Annotated[str, Field(max_length=500)] = ""
+    description: Annotated[Text, Field(max_length=500)] = ""
 
 
 class WebhookChangeIn(Strict):
     url: Url | None = None
     notification_types: Patterns | None = None
-    description: Annotated[str, Field(max_length=500)] | None = None
+    description: Annotated[Text, Field(max_length=500)] | None = None
     enabled: bool | None = None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.kit.logging import configure_logging, get_logger
@@ -44,7 +45,7 @@ async def serve(
 ) -> None:
     """Until a signal. Raises ConfigurationError for what a person has to change before it can start."""
     configure_logging(settings.log_level, settings.LOG_FORMAT, settings.LOG_FILE)
-    with _bind(host, port) as listener:
+    with bind(host, port) as listener:
         async with database(settings) as (url, exclusive), _engine(settings, url, role, exclusive) as engine:
             log.info("The engine serves", address=address(listener), role=role, replica=engine.replica)
             await _until_signal(engine, listener, once_serving)
@@ -79,7 +80,7 @@ async def _engine(settings: Settings, url: str, role: EngineRole, exclusive: boo
 
 
 async def _until_signal(engine: Engine, listener: socket.socket, once_serving: Alongside | None) -> None:
-    server = _Server(_config(engine))
+    server = http_server(engine.app)
     stop = _on_signals(asyncio.current_task())
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
     stopped = asyncio.create_task(stop.wait(), name="signal")
@@ -112,9 +113,15 @@ def _on_signals(main: "asyncio.Task[Any] | None") -> asyncio.Event:
     return stop
 
 
-def _config(engine: Engine) -> uvicorn.Config:
-    return uvicorn.Config(
-        engine.app,
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the process's signals are handled in `_on_signals`
+
+
+def http_server(app: FastAPI) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=WEBSOCKET_BYTES,
@@ -125,15 +132,11 @@ def _config(engine: Engine) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
+    return _Server(config)
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # the process's signals are handled in `_on_signals`
-
-
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigurationError when the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -51,9 +51,7 @@ class Batcher(Generic[Item, Result]):
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
         if items and len(self._tasks) < self._concurrency:
-            task = asyncio.create_task(self._run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.add(asyncio.create_task(self._run()))
         if len(futures) == 1:
             return [await futures[0]]
         await asyncio.wait(futures)
@@ -65,21 +63,28 @@ class Batcher(Generic[Item, Result]):
             await asyncio.wait(self._tasks)
 
     async def _run(self) -> None:
-        while self._waiting:
-            count = min(len(self._waiting), self._max_batch)
-            batch = [self._waiting.popleft() for _ in range(count)]
-            try:
-                results = await self._flush([item for item, _ in batch])
-            except asyncio.CancelledError:
-                for _, future in batch:
-                    future.cancel()
-                raise
-            except Exception as error:  # noqa: BLE001 - every waiter is told
-                results = [error] * count
-            for (_, future), result in zip(batch, results, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, BaseException):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+        try:
+            while self._waiting:
+                await self._flush_next()
+        finally:
+            # At once and not in a callback of the task: what is submitted in between would wait for nobody.
+            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
+
+    async def _flush_next(self) -> None:
+        count = min(len(self._waiting), self._max_batch)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        try:
+            results = await self._flush([item for item, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - every waiter is told
+            results = [error] * count
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

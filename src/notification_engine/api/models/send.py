@@ -24,7 +24,16 @@ from notification_engine.services.requests import NotificationRequest, Recipient
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INT64 = 2**63
 MAX_SCHEDULE = timedelta(days=366)
+_NOT_CONTENT = {"idempotency_key"}
 TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$"
+
+
+def _encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text that UTF-8 can hold") from None
+    return value
 
 
 def _one_line(value: str) -> str:
@@ -78,7 +87,8 @@ def _storable(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-Line = Annotated[str, AfterValidator(_one_line)]
+Text = Annotated[str, AfterValidator(_encodable)]
+Line = Annotated[Text, AfterValidator(_one_line)]
 ChannelName = Annotated[Channel, BeforeValidator(_channel)]
 Channels = Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=8), AfterValidator(_distinct)]
 Key = Annotated[Line, Field(max_length=256)]
@@ -107,7 +117,7 @@ class SendIn(Strict):
     notification_type: TypeName
     recipients: Annotated[tuple[RecipientIn, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
     title: Annotated[Line, Field(max_length=200)]
-    body: Annotated[str, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
+    body: Annotated[Text, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
     data: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(default_factory=dict)
     priority: Priority | None = None
     channels: Channels | None = None
@@ -135,7 +145,9 @@ class SendIn(Strict):
             recipients=tuple(RecipientRequest(r.user_id, r.email, r.channels) for r in self.recipients),
             title=self.title,
             body=self.body,
-            fingerprint=hashlib.sha256(orjson.dumps(self.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            fingerprint=hashlib.sha256(
+                orjson.dumps(self.model_dump(exclude=_NOT_CONTENT), option=orjson.OPT_SORT_KEYS)
+            ).hexdigest(),
             data=self.data,
             priority=self.priority,
             channels=self.channels,
@@ -148,12 +160,9 @@ class SendIn(Strict):
 
 
 class BatchItemIn(SendIn):
-    idempotency_key: Key | None = None
+    """The key is not part of the body that it guards."""
 
-    def to_request(self) -> NotificationRequest:
-        """The key is not part of the body that it guards."""
-        plain = self.model_dump(exclude={"idempotency_key"})
-        return SendIn.model_validate(plain).to_request()
+    idempotency_key: Key | None = None
 
 
 class BatchIn(Strict):

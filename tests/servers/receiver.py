@@ -1,0 +1,64 @@
+"""A webhook receiver: checks each signature with the public library and answers what the test told it to."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from standardwebhooks import Webhook
+
+
+@dataclass
+class Call:
+    path: str
+    headers: dict[str, str]
+    event: dict[str, Any]
+
+
+@dataclass
+class Answer:
+    status: int = 204
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_seconds: float = 0.0
+    body: bytes = b""
+
+
+class Receiver:
+    """`answers` are used up one a call, then every call gets 204. A wrong signature raises in the handler: 500."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, str] = {}
+        self.calls: list[Call] = []
+        self.answers: deque[Answer] = deque()
+        self._changed = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=4 * 1024 * 1024)
+        app.router.add_post("/{name:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def received(self, count: int, seconds: float = 20) -> list[Call]:
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: len(self.calls) >= count)
+        return self.calls
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        secret = self.secrets.get(request.path)
+        event = Webhook(secret).verify(body, dict(request.headers)) if secret else {}
+        async with self._changed:
+            self.calls.append(Call(request.path, dict(request.headers), event))
+            self._changed.notify_all()
+        answer = self.answers.popleft() if self.answers else Answer()
+        await asyncio.sleep(answer.delay_seconds)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
