@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from notification_engine.api import problems
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 
@@ -47,6 +48,11 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("A request failed unexpectedly", path=scope["path"])
+            if status or scope["type"] != "http":
+                raise
+            await problems.respond(problems.defect())(scope, receive, send_with_headers)
         finally:
             if scope["type"] == "http":
                 _log_access(scope, status, (time.perf_counter() - started) * 1000)

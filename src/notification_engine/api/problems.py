@@ -12,10 +12,8 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated, Unavailable
-from notification_engine.kit.logging import get_logger
 
 MEDIA_TYPE = "application/problem+json"
-log = get_logger("api")
 
 
 def problem(status: int, kind: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
@@ -51,6 +49,10 @@ def _named(error: Any, parts: tuple[str, ...]) -> dict[str, str]:
     return {"field": ".".join(path), "detail": text}
 
 
+def defect() -> dict[str, Any]:
+    return problem(500, "internal", "Internal error", "The engine failed; the request id names the log line.")
+
+
 def respond(body: dict[str, Any], **headers: str) -> Response:
     return Response(orjson.dumps(body), status_code=body["status"], media_type=MEDIA_TYPE, headers=headers)
 
@@ -72,13 +74,6 @@ def install(app: FastAPI) -> None:
         title = HTTPStatus(error.status_code).phrase
         kind = title.lower().replace(" ", "-")
         return respond(problem(error.status_code, kind, title, str(error.detail)), **dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def _defect(request: Request, error: Exception) -> Response:
-        log.exception("A request failed unexpectedly", route=request.url.path)
-        return respond(
-            problem(500, "internal", "Internal error", "The engine failed; the request id names the log line.")
-        )
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

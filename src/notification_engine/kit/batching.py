@@ -68,7 +68,7 @@ class Batcher(Generic[Item, Result]):
                 await self._flush_next()
         finally:
             # At once and not in a callback of the task: what is submitted in between would wait for nobody.
-            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
+            self._tasks.discard(asyncio.current_task())
 
     async def _flush_next(self) -> None:
         count = min(len(self._waiting), self._max_batch)

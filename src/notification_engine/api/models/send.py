@@ -24,7 +24,6 @@ from notification_engine.services.requests import NotificationRequest, Recipient
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INT64 = 2**63
 MAX_SCHEDULE = timedelta(days=366)
-_NOT_CONTENT = {"idempotency_key"}
 TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$"
 
 
@@ -139,15 +138,19 @@ class SendIn(Strict):
             raise ValueError("expires_at: must be in the future and after scheduled_at")
         return self
 
+    @property
+    def fingerprint(self) -> str:
+        """What an idempotency key is compared with: the content, whatever the spelling of the JSON."""
+        content = self.model_dump(exclude={"idempotency_key"})
+        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
     def to_request(self) -> NotificationRequest:
         return NotificationRequest(
             notification_type=self.notification_type,
             recipients=tuple(RecipientRequest(r.user_id, r.email, r.channels) for r in self.recipients),
             title=self.title,
             body=self.body,
-            fingerprint=hashlib.sha256(
-                orjson.dumps(self.model_dump(exclude=_NOT_CONTENT), option=orjson.OPT_SORT_KEYS)
-            ).hexdigest(),
+            fingerprint=self.fingerprint,
             data=self.data,
             priority=self.priority,
             channels=self.channels,
