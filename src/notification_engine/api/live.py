@@ -30,6 +30,7 @@ MAX_IN_BYTES = 64 * 1024
 MAX_REPLAY = 1000
 PAGE = 200
 AUTH_SECONDS = 10.0
+LAST_FRAME_SECONDS = 1.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 TICKET_SECONDS = 30
 
@@ -120,9 +121,12 @@ class _Session:
     async def run(self) -> None:
         """Reads, writes and watches until one of the three ends; the others end with it."""
         self._connection.push(await hello(self._given, self._caller))
-        tasks = [asyncio.create_task(part) for part in (self._read(), self._write(), self._watch())]
+        writing = asyncio.create_task(self._write())
+        tasks = [writing, asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._connection.closed_with is not None:
+                await asyncio.wait([writing], timeout=LAST_FRAME_SECONDS)
         finally:
             for task in tasks:
                 task.cancel()
@@ -172,8 +176,7 @@ class _Session:
             case {"type": "pong" | "ack"}:
                 return
             case _:
-                self._connection.push(frame("error", detail="Unknown or malformed message.", field="type"))
-                self._connection.close(1008)
+                self._connection.close(1008, frame("error", detail="Unknown or malformed message.", field="type"))
 
 
 async def hello(given: ApiServices, caller: Caller) -> bytes:

@@ -72,6 +72,6 @@ def _view(preference: Preference) -> dict[str, Any]:
     return {
         "user_id": preference.user_id,
         "mute": preference.mute,
-        "types": preference.types,
+        "types": {p: {str(c): on for c, on in channels.items()} for p, channels in preference.types.items()},
         "updated_at": preference.updated_at,
     }

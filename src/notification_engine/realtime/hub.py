@@ -55,10 +55,13 @@ class Connection:
             self.close(1008)
         self._ready.set()
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, last: bytes | None = None) -> None:
+        """Drops what is queued; `last` says why and is still sent."""
         if self.closed_with is None:
             self.closed_with = code
             self._frames.clear()
+            if last is not None:
+                self._frames.append(last)
             self._ready.set()
 
     async def next(self) -> bytes | None:

@@ -135,7 +135,7 @@ async def test_preferences_suppress_with_their_reason(running: Running) -> None:
     )
     assert [(d["channel"], d["status"], d["reason"]) for d in off["deliveries"]] == [
         ("in_app", "delivered", None),
-        ("email", "suppressed", "preference"),
+        ("email", "suppressed", "preference_off"),
     ]
     assert on["deliveries"][0]["status"] == "accepted"
     await running.call("PUT", "/preferences", {"mute": True}, as_=USER)

@@ -54,7 +54,7 @@ async def test_reading_by_socket_is_told_to_every_socket(running: Running) -> No
     async with opened(running) as (one, _), opened(running) as (two, hello):
         assert hello["unread_count"] == 1
         await one.send_json({"type": "read", "notification_id": notification_id})
-        assert (await frame(two, "unread"))["unread_count"] == 0
+        assert (await frame(two, "unread_count"))["unread_count"] == 0
     assert (await running.call("GET", f"/{notification_id}", as_=USER))[1]["read_at"]
 
 
