@@ -154,7 +154,7 @@ class Engine:
     def _build_services(self) -> None:
         s = self.settings
         self.hub = Hub(s.WEBSOCKET_MAX_CONNECTIONS)
-        self._announce = Announce(self.history, self.metrics)
+        self._announce = Announce(self.history, self.metrics, self.clock)
         self.settle = Settle(
             self.notifications,
             self.history,

@@ -2,13 +2,16 @@
 
 import base64
 import binascii
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from notification_engine.domain.errors import InvalidRequest
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
 
 def encode_cursor(at: datetime, document_id: str) -> str:
-    text = f"{int(at.timestamp() * 1000)}.{document_id}"
+    text = f"{(at - _EPOCH) // _MILLISECOND}.{document_id}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -17,6 +20,6 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         milliseconds, _, document_id = base64.urlsafe_b64decode(padded.encode()).decode().partition(".")
-        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC), document_id
-    except (ValueError, OverflowError, OSError, binascii.Error) as error:
+        return _EPOCH + int(milliseconds) * _MILLISECOND, document_id
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidRequest("The cursor is not one that this engine gave.", field="cursor") from error

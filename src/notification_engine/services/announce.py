@@ -11,6 +11,7 @@ from notification_engine.domain.delivery import Delivery, DeliveryStatus
 from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import Notification, base_id
 from notification_engine.domain.outcome import Attempt
+from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.ports import HistoryStore, Recorder
 
@@ -23,18 +24,21 @@ log = get_logger("service-layer")
 class Announce:
     """Implements `services.intake.Observer`."""
 
-    def __init__(self, history: HistoryStore, recorder: Recorder) -> None:
+    def __init__(self, history: HistoryStore, recorder: Recorder, clock: Clock) -> None:
         self._history = history
         self._recorder = recorder
+        self._clock = clock
         self._waiting: list[Notification] = []
         self._writing: asyncio.Task[None] | None = None
 
     def accepted(self, notifications: Sequence[Notification]) -> None:
         self._recorder.accepted(len(notifications))
+        now = self._clock.now()
         for notification in notifications:
+            seconds = (now - notification.created_at).total_seconds()
             for delivery in notification.deliveries:
                 if _by_insert(delivery):
-                    self._recorder.settled(delivery.channel, delivery.status, delivery.reason, 0.0)
+                    self._recorder.settled(delivery.channel, delivery.status, delivery.reason, seconds)
         if notifications:
             first = notifications[0]
             log.info(

@@ -95,14 +95,23 @@ class Notifications(Claims, InboxQueries):
     async def _sorted_out(self, rows: list[Row], errors: Sequence[Mapping[str, Any]]) -> Sequence[Result]:
         """Each row's own result; one row's error is nobody else's."""
         results: list[Result] = [Inserted()] * len(rows)
+        taken: list[int] = []
         for error in errors:
             index = error["index"]
             if error["code"] != DUPLICATE_KEY:
                 results[index] = InvalidRequest(f"The database refused the notification (code {error['code']}).")
             elif "idempotency.key" in error.get("keyPattern", {}):
-                ours = await self._collection.find_one({"_id": rows[index][0]}, {"_id": 1})
-                results[index] = Inserted() if ours else KeyTaken()
+                taken.append(index)
+        ours = await self._present([rows[index][0] for index in taken])
+        for index in taken:
+            results[index] = Inserted() if rows[index][0] in ours else KeyTaken()
         return results
+
+    async def _present(self, ids: list[str]) -> set[str]:
+        """Which of these are stored: a retried insert meets its own idempotency key."""
+        if not ids:
+            return set()
+        return {document["_id"] async for document in self._collection.find({"_id": {"$in": ids}}, {"_id": 1})}
 
     async def by_idempotency_key(self, key: str) -> Notification | None:
         with translated():

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.integration.conftest import Running, message, token
 
 from notification_engine.domain.caller import Role
-from tests.integration.conftest import Running, message, token
 
 USER = token("u1", Role.USER)
 
@@ -130,9 +130,7 @@ async def test_preferences_suppress_with_their_reason(running: Running) -> None:
     assert (status, stored["types"]) == (200, wanted["types"])
     assert (await running.call("GET", "/preferences", as_=USER))[1] == stored
     off = await running.settled(await running.accept(message("u1", channels=["in_app", "email"])))
-    on = await running.settled(
-        await running.accept(message("u1", notification_type="test.urgent", channels=["email"]))
-    )
+    on = await running.settled(await running.accept(message("u1", notification_type="test.urgent", channels=["email"])))
     assert [(d["channel"], d["status"], d["reason"]) for d in off["deliveries"]] == [
         ("in_app", "delivered", None),
         ("email", "suppressed", "preference_off"),

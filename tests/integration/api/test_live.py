@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
+from tests.integration.conftest import API, Running, Start, message, token
 
 from notification_engine.domain.caller import Role
-from tests.integration.conftest import API, Running, Start, message, token
 
 USER = token("u1", Role.USER)
 
@@ -137,9 +137,7 @@ async def test_connections_are_bounded_and_counted(start: Start) -> None:
     async with opened(running):
         _, shown = await running.call("GET", "/health/channels")
         assert shown["in_app"]["live"]["connections"] == 1
-        async with running.session.ws_connect(
-            f"{running.address}{API}/ws", protocols=("bearer", USER)
-        ) as second:
+        async with running.session.ws_connect(f"{running.address}{API}/ws", protocols=("bearer", USER)) as second:
             assert await closed(second) == 1013
 
 

@@ -3,10 +3,10 @@
 from datetime import datetime
 
 import pytest
-
-from notification_engine.domain.caller import Role
 from tests.integration.conftest import Running, Start, message, token
 from tests.servers.receiver import Answer, Receiver
+
+from notification_engine.domain.caller import Role
 
 
 async def test_the_secret_is_shown_once_and_never_again(running: Running, receiver: Receiver) -> None:

@@ -9,7 +9,7 @@ def caller(*roles: Role) -> Caller:
     return Caller("u1", frozenset(roles), 0.0)
 
 
-@pytest.mark.parametrize(("own", "asked"), itertools.product(Role, Role))
+@pytest.mark.parametrize(("own", "asked"), list(itertools.product(Role, Role)))
 def test_a_role_opens_its_own_door_and_admin_every_door(own: Role, asked: Role) -> None:
     assert caller(own).may(asked) is (own is asked or own is Role.ADMIN)
 
