@@ -41,6 +41,7 @@ from notification_engine.security.field_encryption import FieldCipher
 from notification_engine.security.tokens import Tokens
 from notification_engine.services.announce import Announce
 from notification_engine.services.intake import Intake
+from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import Sender
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
@@ -49,6 +50,7 @@ from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.history import History
+from notification_engine.storage.interventions import Interventions
 from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
@@ -137,6 +139,8 @@ class Engine:
         self.history = History(self.database)
         self.preferences = Preferences(self.database)
         self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
+        self.audit = AuditLog(self.database)
+        self.interventions = Interventions(self.database, self.clock, self.audit)
         self._reports = Reports(self.database, self.replica)
 
     def _build_channels(self) -> None:
@@ -232,11 +236,13 @@ class Engine:
             intake=self.intake,
             notifications=self.notifications,
             history=self.history,
+            interventions=self.interventions,
+            intervene=Intervene(self.interventions, self._wake),
             preferences=self.preferences,
             endpoints=self.endpoints,
             check_url=self.guard.check_url,
             webhook=self.webhook,
-            audit=AuditLog(self.database),
+            audit=self.audit,
             tickets=Tickets(self.database),
             tokens=Tokens(s.jwt_secret, s.JWT_ALGORITHM),
             hub=self.hub,
@@ -252,6 +258,10 @@ class Engine:
                 token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,
             ),
         )
+
+    def _wake(self) -> None:
+        if self.sweeper is not None:
+            self.sweeper.wake()
 
     async def _until_primary(self) -> None:
         try:

@@ -15,7 +15,14 @@ from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.realtime.hub import Hub
 from notification_engine.security.tokens import Tokens
 from notification_engine.services.intake import Intake
-from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, PreferenceStore
+from notification_engine.services.intervene import Intervene
+from notification_engine.services.ports import (
+    Deadline,
+    HistoryStore,
+    InterventionStore,
+    NotificationStore,
+    PreferenceStore,
+)
 
 
 class HealthView(Protocol):
@@ -68,6 +75,8 @@ class ApiServices:
     intake: Intake
     notifications: NotificationStore
     history: HistoryStore
+    interventions: InterventionStore
+    intervene: Intervene
     preferences: PreferenceStore
     endpoints: EndpointAdmin
     check_url: Callable[[str], None]
@@ -111,4 +120,5 @@ def requires(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
 
 Sender = Annotated[Caller, Depends(requires(Role.SERVICE))]
 User = Annotated[Caller, Depends(requires(Role.USER, Role.SERVICE, Role.OPERATOR))]
+Canceller = Annotated[Caller, Depends(requires(Role.SERVICE, Role.OPERATOR))]
 Operator = Annotated[Caller, Depends(requires(Role.OPERATOR))]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from notification_engine.api.dependencies import AnyCaller, Sender, Services, User
+from notification_engine.api.dependencies import AnyCaller, Canceller, Sender, Services, User
 from notification_engine.api.models.read import (
     ACCEPTED_EXAMPLE,
     BATCH_EXAMPLE,
@@ -189,6 +189,18 @@ async def change(notification_id: str, body: InboxChangeIn, caller: AnyCaller, g
     given.hub.updated(changed)
     given.hub.unread(caller.sub, await given.notifications.unread_count(caller.sub))
     return answer(notification_view(changed, deliveries=True))
+
+
+@item_router.post(
+    "/{notification_id}/cancel",
+    summary="Cancel what is not sent yet",
+    description="Roles: the service that sent it, operator. 409 once a delivery is being sent, or when it has ended.",
+    response_model=NotificationOut,
+    responses=problems(401, 403, 404, 409, 503),
+)
+async def cancel(notification_id: str, caller: Canceller, given: Services) -> Response:
+    cancelled = await given.intervene.cancel(caller, _id(notification_id))
+    return answer(notification_view(cancelled, deliveries=True))
 
 
 @item_router.get(

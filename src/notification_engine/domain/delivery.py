@@ -105,7 +105,8 @@ STATUS_RULES: tuple[tuple[NotificationStatus, tuple[tuple[DeliveryStatus, ...], 
 
 @dataclass(slots=True)
 class Delivery:
-    """`claim` is the fence under which a lane holds it; `mark` the fence and attempt written ahead of a send."""
+    """`claim` is the fence under which a lane holds it; `mark` the fence and attempt written ahead of a send.
+    A replay grants new rounds: they count from `rounds_from`, while `attempts` never starts anew."""
 
     id: str
     channel: Channel
@@ -119,9 +120,17 @@ class Delivery:
     provider_message_id: str | None = None
     claim: int | None = None
     mark: dict[str, int] | None = None
+    rounds_from: int = 0
+    discarded_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     delivered_at: datetime | None = None
+
+
+def is_dead(delivery: Delivery) -> bool:
+    """A dead letter: failed, or of unknown outcome and held for an operator, and nobody discarded it."""
+    held = delivery.status is S.UNKNOWN and delivery.held
+    return (held or delivery.status is S.FAILED) and delivery.discarded_at is None
 
 
 def derive_status(deliveries: list[Delivery], *, scheduled_ahead: bool = False) -> NotificationStatus:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from notification_engine.domain.caller import Caller
-from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
+from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.outcome import Attempt, Message, Outcome
 from notification_engine.domain.preference import Preference
@@ -38,7 +38,8 @@ class Sender(Protocol):
 class Change:
     """The next state of one delivery, applied by the transition table to the stored state under a fence.
 
-    `next_attempt_seconds` counts from the server's now. `fence` None: a callback or operator, which holds no lease.
+    `next_attempt_seconds` counts from the server's now. `fence` None: a callback, which holds no lease. `grant_rounds`:
+    an operator's replay, which counts its rounds anew.
     """
 
     document_id: str
@@ -54,6 +55,7 @@ class Change:
     mark: dict[str, int] | None = None
     release: bool = True
     surface: bool = False
+    grant_rounds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,50 @@ class InboxChange:
     archived: bool | None = None
     snoozed_until: datetime | None = None
     unsnooze: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Every criterion that is given must hold; times are those at which the delivery became a dead letter."""
+
+    notification_type: str | None = None
+    channel: Channel | None = None
+    endpoint: str | None = None
+    reason: Reason | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    delivery_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that will not be tried again by itself, and the document that holds it."""
+
+    notification: Notification
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Intervened:
+    """What became of one batch: deliveries changed, and dead letters left alone because a lane holds their document.
+    `more`: there may be others."""
+
+    changed: int
+    skipped: int
+    more: bool
+
+
+class InterventionStore(Protocol):
+    """What people do to deliveries: each call is one transaction with its history rows and its audit row."""
+
+    async def cancel(self, caller: Caller, notification_id: str) -> Notification:
+        """Raises NotFound, and Conflict once a lane holds it or it has ended."""
+        ...
+
+    async def dead_letters(self, query: DeadLetterFilter, cursor: str | None, limit: int) -> Page: ...
+    async def dead_letter(self, delivery_id: str) -> DeadLetter: ...
+    async def replay(self, caller: Caller, query: DeadLetterFilter, limit: int) -> Intervened: ...
+    async def discard(self, caller: Caller, query: DeadLetterFilter, limit: int) -> Intervened: ...
 
 
 class NotificationStore(Protocol):

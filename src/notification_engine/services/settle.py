@@ -150,7 +150,7 @@ class Settle:
                 )
             case Retry(reason=reason, after=after):
                 policy = self._policies[work.delivery.channel]
-                delay = policy.delay(work.attempt, after, random.random())  # noqa: S311 - jitter, not a secret
+                delay = policy.delay(work.attempt - work.delivery.rounds_from, after, random.random())  # noqa: S311 - jitter, not a secret
                 status = S.FAILED if delay is None else S.PENDING
                 return replace(row, delivery_status=status, reason=reason, next_attempt_seconds=delay)
 

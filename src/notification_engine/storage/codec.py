@@ -70,6 +70,7 @@ _DELIVERY_FIELDS = (
     "created_at",
     "updated_at",
     "delivered_at",
+    "discarded_at",
 )
 
 
@@ -119,6 +120,7 @@ def _delivery(document: Mapping[str, Any]) -> Delivery:
         status=DeliveryStatus(document["status"]),
         attempts=document.get("attempts", 0),
         held=document.get("held", False),
+        rounds_from=document.get("rounds_from", 0),
         reason=Reason(document["reason"]) if "reason" in document else None,
         **{name: document.get(name) for name in _DELIVERY_FIELDS},
     )

@@ -5,13 +5,14 @@ Invariant: everything that storage writes through here is acknowledged by a majo
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, WriteConcern, monitoring
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -20,7 +21,10 @@ from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.kit.clock import Clock
 
 Document = dict[str, Any]
+Session = AsyncClientSession
+Answer = TypeVar("Answer")
 SELECTION_SECONDS = 5
+TRANSACTION_SECONDS = 10.0
 MAJORITY = ReadConcern("majority")
 
 
@@ -83,6 +87,15 @@ class Database:
     def majority(self, name: str) -> AsyncCollection[Document]:
         """The collection as a majority has it, read from the primary."""
         return self._db.get_collection(name, read_concern=MAJORITY)
+
+    async def transaction(self, work: Callable[[Session], Awaitable[Answer]]) -> Answer:
+        """All that `work` writes with its session, or nothing; `work` runs again when another write came between.
+        Raises Unavailable, also when the fate of the commit is unknown."""
+        with translated():
+            async with asyncio.timeout(TRANSACTION_SECONDS), self._client.start_session() as session:
+                return await session.with_transaction(
+                    work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority", j=True)
+                )
 
     async def close(self) -> None:
         await self._client.close()

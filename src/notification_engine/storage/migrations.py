@@ -7,6 +7,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from notification_engine.storage.claims import QUEUE_INDEX
 from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.pipelines import recompute
 
 GUIDE: dict[str, list[IndexModel]] = {
     "notifications": [
@@ -63,12 +64,27 @@ OURS: dict[str, list[IndexModel]] = {
 }
 
 
+DEAD_LETTERS = IndexModel(
+    [("dead_at", DESCENDING), ("_id", DESCENDING)],
+    name="dead_letters",
+    partialFilterExpression={"dead_at": {"$exists": True}},
+)
+_MAY_BE_DEAD = ["failed", "unknown", "partially_delivered", "processing", "pending"]
+
+
 async def _guide_indexes(database: Database) -> None:
     await _create(database, GUIDE)
 
 
 async def _engine_indexes(database: Database) -> None:
     await _create(database, OURS)
+
+
+async def _dead_letters(database: Database) -> None:
+    """Also for those that are dead already."""
+    notifications = database.collection("notifications")
+    await notifications.create_indexes([DEAD_LETTERS])
+    await notifications.update_many({"status": {"$in": _MAY_BE_DEAD}}, recompute(reset_deaths=False))
 
 
 async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> None:
@@ -79,6 +95,7 @@ async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> N
 MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0001_guide_indexes", _guide_indexes),
     ("0002_engine_indexes", _engine_indexes),
+    ("0003_dead_letters", _dead_letters),
 )
 
 
@@ -103,6 +120,7 @@ async def missing_indexes(database: Database) -> list[str]:
     with translated():
         for name in {*GUIDE, *OURS}:
             wanted = {m.document["name"] for m in GUIDE.get(name, []) + OURS.get(name, [])}
+            wanted |= {"dead_letters"} if name == "notifications" else set()
             present = set(await database.collection(name).index_information())
             missing += [f"{name}.{index}" for index in sorted(wanted - present)]
     return missing
