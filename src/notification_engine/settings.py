@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     )
     METRICS_RETENTION_DAYS: Positive = Field(30, description="How long these are kept, days.")
 
+    HTTP_MAX_IN_FLIGHT: Positive = Field(
+        500, description="Requests answered at once by a process; past it 503 with Retry-After. Health is exempt."
+    )
     CORS_ENABLED: bool = Field(False, description="false: no CORS headers; same origin always passes.")
     CORS_ORIGINS: list[str] = Field([], description="JSON list of origins, for CORS and for WebSockets.")
     TRUSTED_HOSTS: list[str] = Field([], description="JSON list of host names served; empty: all. Health is exempt.")

@@ -28,6 +28,8 @@ from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.domain.retry import RetryPolicy
 from notification_engine.health.background import Checks, Heartbeat, Sampler
+from notification_engine.health.conservation import Conservation
+from notification_engine.health.ledger import Ledger
 from notification_engine.health.metrics import Metrics
 from notification_engine.health.probe import Health
 from notification_engine.kit.clock import Clock
@@ -51,6 +53,7 @@ from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.history import History
 from notification_engine.storage.interventions import Interventions
+from notification_engine.storage.ledgers import Ledgers
 from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
@@ -60,7 +63,7 @@ from notification_engine.storage.walk import Walk
 
 CONSOLE_SENDER = "notifications@localhost"
 DATABASE_SECONDS = 30.0  # how long a start waits for a primary
-COMMIT_WAITERS = 20_000
+COMMIT_WAITING_BYTES = 64 * 1024 * 1024
 SETTLE_WAITERS = 100_000
 DRAIN_MARGIN_SECONDS = 5.0
 
@@ -118,9 +121,10 @@ class Engine:
             await loop.stop()
         await self._announce.drain()
         try:
+            await self.ledger.run_once()
             await self._reports.gone()
         except Unavailable:
-            log.warning("The heartbeat could not be withdrawn; it expires")
+            log.warning("The last figures could not be written; the heartbeat expires by itself")
         await self.outbound.close()
         await self.database.close()
 
@@ -132,7 +136,7 @@ class Engine:
         self.notifications = Notifications(
             self.database,
             self.clock,
-            max_waiting=COMMIT_WAITERS,
+            max_waiting_bytes=COMMIT_WAITING_BYTES,
             several_daemons=not self._exclusive,
             observe_batch=self.metrics.committed,
         )
@@ -141,6 +145,8 @@ class Engine:
         self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
         self.audit = AuditLog(self.database)
         self.interventions = Interventions(self.database, self.clock, self.audit)
+        self._books = Ledgers(self.database, self.replica, self.clock)
+        self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
 
     def _build_channels(self) -> None:
@@ -158,7 +164,7 @@ class Engine:
     def _build_services(self) -> None:
         s = self.settings
         self.hub = Hub(s.WEBSOCKET_MAX_CONNECTIONS)
-        self._announce = Announce(self.history, self.metrics, self.clock)
+        self._announce = Announce(self.history, self.metrics, self.ledger, self.clock)
         self.settle = Settle(
             self.notifications,
             self.history,
@@ -198,7 +204,8 @@ class Engine:
 
     def _build_loops(self) -> None:
         s = self.settings
-        self._checks = Checks(lambda: missing_indexes(self.database), self.clock, s.HEALTH_CHECK_INTERVAL)
+        conservation = Conservation(self._books, self.metrics, self.clock, lease_seconds=s.LEASE_SECONDS)
+        self._checks = Checks(lambda: missing_indexes(self.database), conservation, self.clock, s.HEALTH_CHECK_INTERVAL)
         self.health = Health(
             self.database,
             self.notifications,
@@ -223,7 +230,7 @@ class Engine:
             walk = Walk(self.database, "history")
             daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock)]
         heartbeat = Heartbeat(self._reports, self.health, s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL)
-        self._loops: list[Loop] = [self.health, heartbeat, *daemon]
+        self._loops: list[Loop] = [self.health, heartbeat, self.ledger, *daemon]
         if s.METRICS_COLLECTION_ENABLED:
             self._loops.append(Sampler(self._reports, self.health, s.METRICS_RETENTION_DAYS))
         if s.HEALTH_CHECK_ENABLED:
@@ -253,6 +260,7 @@ class Engine:
                 cors_origins=tuple(s.CORS_ORIGINS),
                 cors_enabled=s.CORS_ENABLED,
                 trusted_hosts=tuple(s.TRUSTED_HOSTS),
+                max_in_flight=s.HTTP_MAX_IN_FLIGHT,
                 heartbeat_seconds=s.WEBSOCKET_HEARTBEAT_INTERVAL,
                 silence_seconds=s.WEBSOCKET_CONNECTION_TIMEOUT,
                 token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,

@@ -18,7 +18,7 @@ from notification_engine.api import (
     webhooks,
 )
 from notification_engine.api.dependencies import ApiServices
-from notification_engine.api.middleware import BodyLimit, RequestContext, TrustedHosts
+from notification_engine.api.middleware import Admission, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
@@ -53,6 +53,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
+    app.add_middleware(Admission, limit=config.max_in_flight, exempt=(f"{PREFIX}/stream",))
     app.add_middleware(RequestContext)
     _document_problems(app)
     return app

@@ -65,6 +65,7 @@ class ApiConfig:
     cors_origins: tuple[str, ...]
     cors_enabled: bool
     trusted_hosts: tuple[str, ...]
+    max_in_flight: int
     heartbeat_seconds: float
     silence_seconds: float
     token_minutes: int

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from notification_engine.health.conservation import Conservation
 from notification_engine.health.probe import Health
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
@@ -54,10 +55,15 @@ class Checks(Loop):
     name = "checks"
 
     def __init__(
-        self, missing_indexes: Callable[[], Awaitable[Sequence[str]]], clock: Clock, interval_seconds: float
+        self,
+        missing_indexes: Callable[[], Awaitable[Sequence[str]]],
+        conservation: Conservation,
+        clock: Clock,
+        interval_seconds: float,
     ) -> None:
         super().__init__(interval_seconds)
         self._missing_indexes = missing_indexes
+        self._conservation = conservation
         self._clock = clock
         self._result: dict[str, Any] = {}
         self._healthy = self._runs = 0
@@ -69,6 +75,7 @@ class Checks(Loop):
         result: dict[str, dict[str, Any]] = {
             "indexes": {"healthy": not missing, "missing": missing},
             "clock": {"healthy": abs(skew) <= MAX_SKEW_SECONDS, "skew_seconds": round(skew, 3)},
+            "conservation": await self._conservation.check(),
         }
         failed = [name for name, check in result.items() if not check["healthy"]]
         if failed:

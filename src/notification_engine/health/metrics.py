@@ -29,6 +29,10 @@ class Metrics:
         self._delivery = Histogram(
             "notification_delivery_seconds", "Accept or schedule to end", ["channel"], buckets=_SECONDS, registry=r
         )
+        self._breaches = Gauge(
+            "notification_conservation_breaches", "What must not exist, by kind; 0 is right", ["kind"], registry=r
+        )
+        self._dead = Gauge("notification_dead_letters", "Notifications that hold a dead letter", registry=r)
         self._stale = Counter("notification_stale", "Outcomes of workers without their lease", registry=r)
         self._batch = Histogram(
             "notification_commit_size",
@@ -62,6 +66,12 @@ class Metrics:
 
     def stale(self, count: int) -> None:
         self._stale.inc(count)
+
+    def breached(self, kind: str, count: int) -> None:
+        self._breaches.labels(kind).set(count)
+
+    def dead(self, count: int) -> None:
+        self._dead.set(count)
 
     def committed(self, size: int) -> None:
         self._batch.observe(size)

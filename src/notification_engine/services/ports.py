@@ -201,6 +201,12 @@ class Live(Protocol):
     def unread(self, user_id: str, count: int) -> None: ...
 
 
+class Ledger(Protocol):
+    """The book of the 202s, kept apart from the notifications."""
+
+    def accepted(self, document_ids: Sequence[str]) -> None: ...
+
+
 class Recorder(Protocol):
     """The metric registry as the use cases see it; labels are closed sets."""
 

@@ -40,7 +40,7 @@ class Notifications(Claims, InboxQueries):
         database: Database,
         clock: Clock,
         *,
-        max_waiting: int,
+        max_waiting_bytes: int,
         several_daemons: bool = False,
         observe_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
@@ -48,7 +48,7 @@ class Notifications(Claims, InboxQueries):
         InboxQueries.__init__(self, database, clock)
         self._observe_batch = observe_batch
         self._commits: Batcher[Row, Inserted | KeyTaken] = Batcher(
-            self._commit, max_batch=MAX_BATCH, max_waiting=max_waiting
+            self._commit, max_batch=MAX_BATCH, max_waiting=max_waiting_bytes, weight=lambda row: len(row[1])
         )
 
     @property
