@@ -20,7 +20,7 @@ def build(email: Email, sender: str, sender_name: str) -> EmailMessage:
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = f"<{email.delivery_id}@{sender.rpartition('@')[2]}>"
     message["X-Notification-Delivery-Id"] = email.delivery_id
-    # As stored and not as given: an encoded word (RFC 2047) in a subject is decoded on its way in, line breaks included.
+    # As stored, not as given: an encoded word (RFC 2047) in a subject is decoded on its way in, line breaks included.
     if any(unicodedata.category(c) == "Cc" for value in message.values() for c in str(value)):
         raise ValueError("a control character in a header")
     message.set_content(email.text)

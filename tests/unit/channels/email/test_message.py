@@ -73,7 +73,7 @@ def test_any_subject_is_refused_or_adds_no_header(subject: str) -> None:
     assert message["To"] == EMAIL.to
 
 
-@pytest.mark.parametrize("subject", ["Grüße", "プルリクエスト 🚀", "a: b, <c> \"d\"", "x" * 200, "ü" * 200, "100 % =?"])
+@pytest.mark.parametrize("subject", ["Grüße", "プルリクエスト 🚀", 'a: b, <c> "d"', "x" * 200, "ü" * 200, "100 % =?"])
 def test_a_plain_subject_arrives_as_it_is(subject: str) -> None:
     assert on_the_wire(subject=subject)["Subject"] == subject
 
