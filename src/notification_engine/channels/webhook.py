@@ -64,7 +64,7 @@ class WebhookChannel:
             if isinstance(error.os_error, BlockedAddress):
                 return Rejected(Reason.BLOCKED_ADDRESS, PROVIDER)
             return Retry(Reason.CONNECTION_FAILED, PROVIDER, detail=type(error).__name__)
-        except aiohttp.InvalidURL:
+        except (aiohttp.InvalidURL, UnicodeError):  # the second: a label that is empty or too long for DNS
             return Rejected(Reason.INVALID_ADDRESS, PROVIDER)
         except (aiohttp.ClientError, OSError) as error:
             return Retry(Reason.CONNECTION_LOST, PROVIDER, detail=type(error).__name__)

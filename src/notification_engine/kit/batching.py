@@ -51,13 +51,15 @@ class Batcher(Generic[Item, Result]):
 
     async def submit_many(self, items: Sequence[Item]) -> list[Result]:
         """All items, in the fewest batches; the first exception is raised after every item has ended."""
+        if not items:
+            return []
         weight = sum(map(self._weight, items))
         if self._waiting and self._waiting_weight + weight > self._max_waiting:
             raise QueueFull
         self._waiting_weight += weight
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
-        if items and len(self._tasks) < self._concurrency:
+        if len(self._tasks) < self._concurrency:
             self._tasks.add(asyncio.create_task(self._run()))
         if len(futures) == 1:
             return [await futures[0]]
@@ -83,6 +85,8 @@ class Batcher(Generic[Item, Result]):
         self._waiting_weight -= sum(self._weight(item) for item, _ in batch)
         try:
             results = await self._flush([item for item, _ in batch])
+            if len(results) != count:
+                raise RuntimeError(f"a flush of {count} items answered {len(results)} results")
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()

@@ -4,6 +4,7 @@ Everything beside the named fields goes into `metadata`. The standard library's 
 the same formatter. The request id travels in a context variable.
 """
 
+import json
 import logging
 import logging.handlers
 import sys
@@ -32,7 +33,11 @@ def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _dumps(line: Any, **_: Any) -> str:
-    return orjson.dumps(line, default=str).decode()
+    """A line is never lost: what orjson refuses (a lone surrogate, a number past 64 bits) goes the slow way."""
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        return json.dumps(line, default=str, skipkeys=True)
 
 
 _SHARED: list[Any] = [

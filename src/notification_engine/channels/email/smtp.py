@@ -1,6 +1,7 @@
 """SMTP (RFC 5321). Until the message's data is written, every failure is definite; from then on a lost answer is
-unknown, because the server may have taken it."""
+unknown, because the server may have taken it. The client bounds each command; the deadline bounds the whole."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ class SmtpProvider:
 
     async def send(self, email: Email, deadline: Deadline) -> Outcome:
         try:
-            data = build(email, self._config.sender, self._config.sender_name).as_bytes()
+            message = build(email, self._config.sender, self._config.sender_name)
+            recipient, data = str(message["To"]), message.as_bytes()
         except ValueError:
             return Rejected(Reason.INVALID_ADDRESS, self.name)
         client = SMTP(
@@ -43,17 +45,14 @@ class SmtpProvider:
             timeout=max(0.001, deadline.at - time.monotonic()),
         )
         try:
-            return await self._converse(client, email, data)
+            return await self._converse(client, recipient, data, deadline)
         finally:
             client.close()
 
-    async def _converse(self, client: SMTP, email: Email, data: bytes) -> Outcome:
+    async def _converse(self, client: SMTP, recipient: str, data: bytes, deadline: Deadline) -> Outcome:
         try:
-            await client.connect()
-            if self._config.username is not None:
-                await client.login(self._config.username, self._config.password or "")
-            await client.mail(self._config.sender)
-            await client.rcpt(email.to)
+            async with asyncio.timeout(deadline.at - time.monotonic()):
+                await self._introduce(client, recipient)
         except aiosmtplib.SMTPAuthenticationError:
             return Retry(Reason.CREDENTIALS, self.name)
         except aiosmtplib.SMTPRecipientRefused as error:
@@ -66,11 +65,19 @@ class SmtpProvider:
             return Retry(Reason.TIMEOUT, self.name)
         except (aiosmtplib.SMTPException, OSError) as error:
             return Retry(Reason.CONNECTION_FAILED, self.name, detail=type(error).__name__)
-        return await self._hand_over(client, data)
+        return await self._hand_over(client, data, deadline)
 
-    async def _hand_over(self, client: SMTP, data: bytes) -> Outcome:
+    async def _introduce(self, client: SMTP, recipient: str) -> None:
+        await client.connect()
+        if self._config.username is not None:
+            await client.login(self._config.username, self._config.password or "")
+        await client.mail(self._config.sender)
+        await client.rcpt(recipient)
+
+    async def _hand_over(self, client: SMTP, data: bytes, deadline: Deadline) -> Outcome:
         try:
-            answer = await client.data(data)
+            async with asyncio.timeout(deadline.at - time.monotonic()):
+                answer = await client.data(data)
         except aiosmtplib.SMTPResponseException as error:
             if error.code < 400:
                 return Unknown(Reason.UNREADABLE_ANSWER, self.name, f"SMTP {error.code}")
