@@ -17,9 +17,9 @@ from notification_engine.domain.errors import ConfigurationError
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-NOT_BUILT = "Read and checked, without effect: this provider is not built yet."
 
 Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -66,21 +66,33 @@ class Settings(BaseSettings):
     )
 
     EMAIL_PROVIDER: Literal["auto", "console", "smtp", "sendgrid", "ses"] = Field(
-        "auto", description="`auto`: SMTP when SMTP_HOST is set, console in development. sendgrid, ses: not built yet."
+        "auto",
+        description="`auto`: those that are set, in the order SendGrid, SES, SMTP; else console in development.",
     )
-    SENDGRID_API_KEY: SecretStr | None = Field(None, description=NOT_BUILT)
-    SENDGRID_FROM_EMAIL: str | None = Field(None, description=NOT_BUILT)
+    EMAIL_TIMEOUT_SECONDS: Seconds = Field(10, description="Deadline of one call of SendGrid or SES, seconds.")
+    SENDGRID_API_KEY: SecretStr | None = Field(None, description="Unset: no SendGrid.")
+    SENDGRID_FROM_EMAIL: str | None = Field(None, description="The sender's address; needed with SENDGRID_API_KEY.")
     SENDGRID_FROM_NAME: str = Field("IntelliBrowse Notifications", description="The sender's name, for every provider.")
-    AWS_ACCESS_KEY_ID: SecretStr | None = Field(None, description=NOT_BUILT)
-    AWS_SECRET_ACCESS_KEY: SecretStr | None = Field(None, description=NOT_BUILT)
-    AWS_REGION: str = Field("us-east-1", description=NOT_BUILT)
-    SES_FROM_EMAIL: str | None = Field(None, description=NOT_BUILT)
+    SENDGRID_BASE_URL: str = Field(
+        "https://api.sendgrid.com", pattern=r"^https?://[^\s/]+", description="Where its API is."
+    )
+    SENDGRID_MAX_PER_SECOND: Rate = Field(0, description="Calls a second of a process; 0: no limit.")
+    AWS_ACCESS_KEY_ID: SecretStr | None = Field(None, description="Unset: the AWS client's own search (a role).")
+    AWS_SECRET_ACCESS_KEY: SecretStr | None = Field(None, description="Secret of AWS_ACCESS_KEY_ID.")
+    AWS_REGION: str = Field("us-east-1", description="Region of SES.")
+    SES_FROM_EMAIL: str | None = Field(None, description="The sender's address; unset: no SES.")
+    SES_ENDPOINT_URL: str | None = Field(
+        None, pattern=r"^https?://[^\s/]+", description="Where its API is, if not AWS."
+    )
+    SES_CONFIGURATION_SET: str | None = Field(None, description="Sends SES events to SNS; unset: none.")
+    SES_MAX_PER_SECOND: Rate = Field(14, description="Calls a second of a process; 0: no limit. 14 is a new account's.")
     SMTP_HOST: str | None = Field(None, description="Mail server; unset: no SMTP.")
     SMTP_PORT: Annotated[int, Field(ge=1, le=65_535)] = Field(587, description="Its port.")
     SMTP_USERNAME: str | None = Field(None, description="Unset: no login.")
     SMTP_PASSWORD: SecretStr | None = Field(None, description="Password of SMTP_USERNAME.")
     SMTP_STARTTLS: bool = Field(True, description="Require STARTTLS.")
     SMTP_FROM_EMAIL: str | None = Field(None, description="The sender's address; needed with SMTP_HOST.")
+    SMTP_MAX_PER_SECOND: Rate = Field(0, description="Messages a second of a process; 0: no limit.")
     SMTP_TIMEOUT_SECONDS: Seconds = Field(30, description="Deadline of one e-mail attempt, seconds.")
 
     WEBSOCKET_MAX_CONNECTIONS: Positive = Field(1000, description="Live connections of a process, SSE included.")
@@ -193,16 +205,30 @@ def _problems(s: Settings) -> list[str]:
         problems.append("MONGODB_URL: needed with ENVIRONMENT=production; the address of a replica set.")
     if not s.development and s.DEBUG:
         problems.append("DEBUG: must be false with ENVIRONMENT=production.")
-    if s.EMAIL_PROVIDER in {"sendgrid", "ses"}:
-        problems.append(f"EMAIL_PROVIDER: {s.EMAIL_PROVIDER} is not built yet; use auto, smtp or console.")
-    if s.EMAIL_PROVIDER == "smtp" and not s.SMTP_HOST:
-        problems.append("SMTP_HOST: needed with EMAIL_PROVIDER=smtp.")
-    if s.SMTP_HOST and not s.SMTP_FROM_EMAIL:
-        problems.append("SMTP_FROM_EMAIL: needed with SMTP_HOST; the sender's address.")
+    problems += _email_problems(s)
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
         problems.append(f"LOG_FILE: {s.LOG_FILE} cannot be written.")
+    return problems
+
+
+def _email_problems(s: Settings) -> list[str]:
+    """Which variable a chosen or half-set provider lacks."""
+    needs: dict[str, list[tuple[str, object]]] = {
+        "sendgrid": [("SENDGRID_API_KEY", s.SENDGRID_API_KEY), ("SENDGRID_FROM_EMAIL", s.SENDGRID_FROM_EMAIL)],
+        "ses": [("SES_FROM_EMAIL", s.SES_FROM_EMAIL)],
+        "smtp": [("SMTP_HOST", s.SMTP_HOST), ("SMTP_FROM_EMAIL", s.SMTP_FROM_EMAIL)],
+    }
+    chosen = s.EMAIL_PROVIDER
+    begun = {"sendgrid": s.SENDGRID_API_KEY, "ses": s.SES_FROM_EMAIL, "smtp": s.SMTP_HOST}
+    asked = [chosen] if chosen in needs else [name for name, value in begun.items() if value and chosen == "auto"]
+    problems = [
+        f"{variable}: needed to send by {provider}." for provider in asked for variable, v in needs[provider] if not v
+    ]
+    if bool(s.AWS_ACCESS_KEY_ID) != bool(s.AWS_SECRET_ACCESS_KEY):
+        lacking = "AWS_SECRET_ACCESS_KEY" if s.AWS_ACCESS_KEY_ID else "AWS_ACCESS_KEY_ID"
+        problems.append(f"{lacking}: the two AWS keys belong together.")
     return problems
 
 

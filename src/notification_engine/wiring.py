@@ -11,19 +11,25 @@ from enum import StrEnum
 from importlib.metadata import version as package_version
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from notification_engine.api.app import create_app
 from notification_engine.api.dependencies import ApiConfig, ApiServices
-from notification_engine.channels.email.channel import EmailChannel
+from notification_engine.channels.email.breaker import Breaker
+from notification_engine.channels.email.bucket import TokenBucket
+from notification_engine.channels.email.channel import EmailChannel, Relay
 from notification_engine.channels.email.console import ConsoleProvider
 from notification_engine.channels.email.provider import EmailProvider
+from notification_engine.channels.email.sendgrid import SendGridConfig, SendGridProvider
 from notification_engine.channels.email.smtp import SmtpConfig, SmtpProvider
 from notification_engine.channels.in_app import InAppChannel
 from notification_engine.channels.webhook import WebhookChannel
+from notification_engine.daemon.breakers import Breakers as BreakerLoop
 from notification_engine.daemon.dispatcher import Dispatcher
 from notification_engine.daemon.janitor import Janitor
 from notification_engine.daemon.leases import Leases
 from notification_engine.daemon.sweeper import Sweeper
+from notification_engine.domain.breaker import BreakerPolicy
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.domain.retry import RetryPolicy
@@ -36,6 +42,7 @@ from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
 from notification_engine.kit.logging import get_logger
 from notification_engine.kit.loop import Loop
+from notification_engine.net.exchange import Session
 from notification_engine.net.guard import Guard
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
@@ -49,6 +56,7 @@ from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
 from notification_engine.settings import Settings
 from notification_engine.storage.audit import AuditLog
+from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.history import History
@@ -125,7 +133,9 @@ class Engine:
             await self._reports.gone()
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
+        await self.email.close()
         await self.outbound.close()
+        await self.providers_out.close()
         await self.database.close()
 
     def _build_stores(self, url: str) -> None:
@@ -153,13 +163,33 @@ class Engine:
         s = self.settings
         self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
         self.outbound = Outbound(self.guard)
-        self.email = EmailChannel(email_providers(s), attempt_seconds=s.SMTP_TIMEOUT_SECONDS)
+        self.providers_out = Outbound(None)
+        self.email = EmailChannel(self._relays(), attempt_seconds=s.SMTP_TIMEOUT_SECONDS)
         self.webhook = WebhookChannel(self.outbound.session, self.endpoints, timeout_seconds=s.WEBHOOK_TIMEOUT_SECONDS)
         self.senders: Mapping[Channel, Sender] = {
             Channel.IN_APP: InAppChannel(),
             Channel.EMAIL: self.email,
             Channel.WEBHOOK: self.webhook,
         }
+
+    def _relays(self) -> list[Relay]:
+        """Each provider behind a breaker that the fleet shares and a bucket of this process."""
+        store = Breakers(self.database)
+        per_second = {
+            "sendgrid": self.settings.SENDGRID_MAX_PER_SECOND,
+            "ses": self.settings.SES_MAX_PER_SECOND,
+            "smtp": self.settings.SMTP_MAX_PER_SECOND,
+        }
+        timeouts = dict.fromkeys(("sendgrid", "ses"), self.settings.EMAIL_TIMEOUT_SECONDS)
+        return [
+            Relay(
+                provider,
+                Breaker(provider.name, BreakerPolicy(), store),
+                TokenBucket(per_second.get(provider.name, 0.0)),
+                timeouts.get(provider.name, self.settings.SMTP_TIMEOUT_SECONDS),
+            )
+            for provider in email_providers(self.settings, self.providers_out.session)
+        ]
 
     def _build_services(self) -> None:
         s = self.settings
@@ -213,6 +243,7 @@ class Engine:
             self.clock,
             daemon=lambda: self.dispatcher.snapshot() if self.dispatcher else {},
             connections=self.hub.counts,
+            breakers=self.email.breakers,
             providers={"in_app": ["in_app"], "email": self.email.provider_names, "webhook": ["webhook"]},
             heartbeat_seconds=s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL,
             version=package_version("notification-engine"),
@@ -228,7 +259,8 @@ class Engine:
                 batch_size=s.NOTIFICATION_DAEMON_BATCH_SIZE,
             )
             walk = Walk(self.database, "history")
-            daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock)]
+            breakers = BreakerLoop([relay.breaker for relay in self.email.relays])
+            daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock), breakers]
         heartbeat = Heartbeat(self._reports, self.health, s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL)
         self._loops: list[Loop] = [self.health, heartbeat, self.ledger, *daemon]
         if s.METRICS_COLLECTION_ENABLED:
@@ -286,22 +318,63 @@ class Engine:
             ) from None
 
 
-def email_providers(s: Settings) -> list[EmailProvider]:
-    """In the order in which they are tried; the guide's `EMAIL_PROVIDER`."""
-    if s.EMAIL_PROVIDER in {"auto", "smtp"} and s.SMTP_HOST and s.SMTP_FROM_EMAIL:
-        config = SmtpConfig(
-            host=s.SMTP_HOST,
-            port=s.SMTP_PORT,
-            username=s.SMTP_USERNAME,
-            password=s.SMTP_PASSWORD.get_secret_value() if s.SMTP_PASSWORD else None,
-            starttls=s.SMTP_STARTTLS,
-            sender=s.SMTP_FROM_EMAIL,
+def email_providers(s: Settings, session: Session) -> list[EmailProvider]:
+    """In the order in which they are asked; the guide's `EMAIL_PROVIDER`."""
+    auto = s.EMAIL_PROVIDER == "auto"
+    providers: list[EmailProvider] = []
+    if s.EMAIL_PROVIDER == "sendgrid" or (auto and s.SENDGRID_API_KEY):
+        providers.append(_sendgrid(s, session))
+    if s.EMAIL_PROVIDER == "ses" or (auto and s.SES_FROM_EMAIL):
+        providers.append(_ses(s))
+    if s.EMAIL_PROVIDER == "smtp" or (auto and s.SMTP_HOST):
+        providers.append(_smtp(s))
+    if s.EMAIL_PROVIDER == "console" or (auto and not providers and s.development):
+        providers.append(ConsoleProvider(s.SMTP_FROM_EMAIL or CONSOLE_SENDER, s.SENDGRID_FROM_NAME))
+    return providers
+
+
+def _sendgrid(s: Settings, session: Session) -> EmailProvider:
+    config = SendGridConfig(
+        api_key=_revealed(s.SENDGRID_API_KEY) or "",
+        sender=s.SENDGRID_FROM_EMAIL or "",
+        sender_name=s.SENDGRID_FROM_NAME,
+        base_url=s.SENDGRID_BASE_URL,
+    )
+    return SendGridProvider(session, config)
+
+
+def _ses(s: Settings) -> EmailProvider:
+    from notification_engine.channels.email.ses import SesConfig, SesProvider  # heavy: only where SES is configured
+
+    return SesProvider(
+        SesConfig(
+            region=s.AWS_REGION,
+            sender=s.SES_FROM_EMAIL or "",
             sender_name=s.SENDGRID_FROM_NAME,
+            access_key_id=_revealed(s.AWS_ACCESS_KEY_ID),
+            secret_access_key=_revealed(s.AWS_SECRET_ACCESS_KEY),
+            endpoint_url=s.SES_ENDPOINT_URL,
+            configuration_set=s.SES_CONFIGURATION_SET,
+            read_seconds=s.EMAIL_TIMEOUT_SECONDS,
         )
-        return [SmtpProvider(config)]
-    if s.EMAIL_PROVIDER == "console" or (s.EMAIL_PROVIDER == "auto" and s.development):
-        return [ConsoleProvider(s.SMTP_FROM_EMAIL or CONSOLE_SENDER, s.SENDGRID_FROM_NAME)]
-    return []
+    )
+
+
+def _smtp(s: Settings) -> EmailProvider:
+    config = SmtpConfig(
+        host=s.SMTP_HOST or "",
+        port=s.SMTP_PORT,
+        username=s.SMTP_USERNAME,
+        password=_revealed(s.SMTP_PASSWORD),
+        starttls=s.SMTP_STARTTLS,
+        sender=s.SMTP_FROM_EMAIL or "",
+        sender_name=s.SENDGRID_FROM_NAME,
+    )
+    return SmtpProvider(config)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def retry_policies(s: Settings) -> dict[Channel, RetryPolicy]:

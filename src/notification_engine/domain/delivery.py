@@ -44,6 +44,8 @@ class Reason(StrEnum):
     SERVER_ERROR = "server_error"
     REDIRECT = "redirect"
     REFUSED = "refused"
+    PROVIDER_REFUSED = "provider_refused"
+    TOO_LARGE = "too_large"
     INVALID_ADDRESS = "invalid_address"
     CREDENTIALS = "credentials"
     UNREADABLE_ANSWER = "unreadable_answer"

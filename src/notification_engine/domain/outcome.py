@@ -9,12 +9,23 @@ from notification_engine.domain.notification import Action, Priority
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """One call of a provider that refused definitely; the next one was asked within the same round."""
+
+    provider: str
+    reason: Reason
+    latency_ms: float
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """The provider took it; whether it arrived is told later, if ever."""
 
     provider: str
     provider_message_id: str | None = None
     detail: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Retry:
     provider: str
     after: float | None = None
     detail: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class Rejected:
     provider: str
     detail: str | None = None
     disable_endpoint: bool = False
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +63,20 @@ class Unknown:
     reason: Reason
     provider: str
     detail: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
-Outcome = Accepted | Delivered | Retry | Rejected | Unknown
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Nobody was asked: every provider rests (its breaker is open, its rate used up). No attempt, so no round."""
+
+    reason: Reason
+    after: float
+    provider: str = "engine"
+    detail: str | None = None
+
+
+Outcome = Accepted | Delivered | Retry | Rejected | Unknown | Postponed
 
 
 @dataclass(frozen=True, slots=True)

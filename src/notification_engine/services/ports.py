@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
@@ -185,6 +186,16 @@ class HistoryStore(Protocol):
 class PreferenceStore(Protocol):
     async def get(self, user_id: str) -> Preference: ...
     async def put(self, caller: Caller, preference: Preference) -> Preference: ...
+
+
+class BreakerStore(Protocol):
+    """Where the replicas' breakers meet."""
+
+    async def exchange(self, provider: str, policy: BreakerPolicy, ok: int, failed: int) -> BreakerView:
+        """Adds calls that ended since the last exchange; answers what the fleet knows."""
+        ...
+
+    async def view(self, provider: str) -> BreakerView: ...
 
 
 class EndpointStore(Protocol):

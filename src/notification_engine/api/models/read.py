@@ -188,6 +188,7 @@ _SENTENCES = {
     "unknown": "Nobody can say whether it arrived",
     "expired": "Expired before it was sent",
     "suppressed": "Not sent",
+    "passed_over": "Refused, and the next provider was asked",
     "cancelled": "Cancelled before it was sent",
     "replayed": "Sent again by an operator",
     "discarded": "Taken off the list of dead letters by an operator",

@@ -20,12 +20,24 @@ def build(email: Email, sender: str, sender_name: str) -> EmailMessage:
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = f"<{email.delivery_id}@{sender.rpartition('@')[2]}>"
     message["X-Notification-Delivery-Id"] = email.delivery_id
+    for name, value in email.headers:
+        message[name] = value
     # As stored, not as given: an encoded word (RFC 2047) in a subject is decoded on its way in, line breaks included.
-    if any(unicodedata.category(c) == "Cc" for value in message.values() for c in str(value)):
-        raise ValueError("a control character in a header")
+    for value in message.values():
+        check_line(str(value))
     message.set_content(email.text)
     message.add_alternative(email.html, subtype="html")
+    for attached in email.attachments:
+        check_line(attached.filename)
+        main, _, sub = attached.content_type.partition("/")
+        message.add_attachment(attached.content, maintype=main, subtype=sub, filename=attached.filename)
     return message
+
+
+def check_line(value: str) -> None:
+    """Raises ValueError for what would end a header's line or hide in it."""
+    if any(unicodedata.category(c) == "Cc" for c in value):
+        raise ValueError("a control character in a header")
 
 
 def ascii_address(address: str) -> str:
