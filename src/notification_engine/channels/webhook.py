@@ -1,5 +1,6 @@
 """Webhook: Standard Webhooks. The receiver deduplicates by `webhook-id`, so every uncertain outcome retries."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from notification_engine.net.guard import BlockedAddress
 from notification_engine.services.ports import Deadline, EndpointStore
 
 MAX_ANSWER_BYTES = 64 * 1024
+NO_TIMEOUT = aiohttp.ClientTimeout(total=None)  # the deadline counts; the client's own would forget one that has passed
 PROVIDER = "webhook"
 
 
@@ -47,15 +49,17 @@ class WebhookChannel:
     async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome:
         """One signed call of one endpoint, within the deadline in all."""
         body = payload(message)
-        timeout = aiohttp.ClientTimeout(total=max(0.001, deadline.at - time.monotonic()))
         try:
-            async with self._session().post(
-                endpoint.url,
-                data=body,
-                headers=signed_headers(endpoint.secret, message.delivery_id, body),
-                timeout=timeout,
-                allow_redirects=False,
-            ) as answer:
+            async with (
+                asyncio.timeout(deadline.at - time.monotonic()),
+                self._session().post(
+                    endpoint.url,
+                    data=body,
+                    headers=signed_headers(endpoint.secret, message.delivery_id, body),
+                    timeout=NO_TIMEOUT,
+                    allow_redirects=False,
+                ) as answer,
+            ):
                 await answer.content.read(MAX_ANSWER_BYTES)
                 return outcome_of_status(answer.status, PROVIDER, answer.headers.get("Retry-After"), datetime.now(UTC))
         except TimeoutError:
