@@ -4,8 +4,11 @@ A bad value is refused at start with the name of its variable; no secret's value
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from email.errors import MessageError
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +16,12 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from notification_engine.domain.errors import ConfigurationError
+from notification_engine.net.guard import Guard
 
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
+DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=100_000)]
@@ -32,8 +37,12 @@ class Settings(BaseSettings):
     )
     DEBUG: bool = Field(False, description="Debug logging unless LOG_LEVEL is set; never changes an answer.")
 
-    MONGODB_URL: str | None = Field(None, description="Address of a replica set. Unset in development: embedded.")
-    MONGODB_DATABASE: str = Field("intellibrowse", min_length=1, description="Wins over the path of the address.")
+    MONGODB_URL: str | None = Field(
+        None, repr=False, description="Address of a replica set. Unset in development: embedded."
+    )
+    MONGODB_DATABASE: Annotated[str, Field(pattern=DATABASE_NAME)] = Field(
+        "intellibrowse", description="Wins over the path of the address."
+    )
     DATABASE_CONNECTION_POOL_SIZE: Positive = Field(20, description="The driver's maxPoolSize of a process.")
     MONGODB_DATA_DIR: Path = Field(Path("var/mongodb"), description="Directory of the embedded MongoDB.")
     MONGOD_BINARY: str | None = Field(None, description="The embedded server's program; else PATH, else the extra.")
@@ -206,6 +215,7 @@ def _problems(s: Settings) -> list[str]:
     if not s.development and s.DEBUG:
         problems.append("DEBUG: must be false with ENVIRONMENT=production.")
     problems += _email_problems(s)
+    problems += _address_problems(s)
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
@@ -233,11 +243,40 @@ def _email_problems(s: Settings) -> list[str]:
 
 
 def _secret_problems(s: Settings) -> list[str]:
-    if s.jwt_secret in SAMPLE_SECRETS:
-        return ["JWT_SECRET_KEY: this is the sample of the deployment guide; make one of 32 random bytes or more."]
-    if len(s.jwt_secret.encode()) < MIN_SECRET_BYTES:
-        return [f"JWT_SECRET_KEY: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`)."]
-    return []
+    needed = {"JWT_SECRET_KEY": s.jwt_secret}
+    if s.FIELD_ENCRYPTION_KEY is not None:
+        needed["FIELD_ENCRYPTION_KEY"] = s.field_key
+    problems = []
+    for name, secret in needed.items():
+        if secret in SAMPLE_SECRETS:
+            problems.append(f"{name}: this is the sample of the deployment guide; make one of 32 random bytes or more.")
+        elif len(secret.encode()) < MIN_SECRET_BYTES:
+            problems.append(f"{name}: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`).")
+    return problems
+
+
+def _address_problems(s: Settings) -> list[str]:
+    problems = []
+    for name in ("SMTP_FROM_EMAIL", "SENDGRID_FROM_EMAIL", "SES_FROM_EMAIL"):
+        if not _is_sender(getattr(s, name)):
+            problems.append(f"{name}: must be one e-mail address without a name.")
+    if not s.SENDGRID_FROM_NAME.isprintable():
+        problems.append("SENDGRID_FROM_NAME: must not hold control characters.")
+    try:
+        Guard(s.WEBHOOK_ALLOWED_NETWORKS)
+    except ValueError:
+        problems.append('WEBHOOK_ALLOWED_NETWORKS: must be a list of CIDR networks, e.g. ["10.1.0.0/16"].')
+    return problems
+
+
+def _is_sender(address: str | None) -> bool:
+    """Whether it can stand in a From header as it is; `engine@localhost` can."""
+    if address is None:
+        return True
+    try:
+        return address.isascii() and Address(addr_spec=address).addr_spec == address and "@" in address
+    except (MessageError, ValueError, IndexError):  # the last: the standard library's answer to an empty part
+        return False
 
 
 def _writable(path: Path) -> bool:
@@ -250,8 +289,18 @@ def masked(settings: Settings) -> Mapping[str, str]:
     for name, value in settings.model_dump().items():
         if isinstance(value, SecretStr):
             shown[name] = "********"
-        elif name == "MONGODB_URL" and value and "@" in value:
-            shown[name] = "mongodb://********@" + value.rpartition("@")[2]
+        elif name == "MONGODB_URL" and value:
+            shown[name] = _masked_address(value)
         else:
             shown[name] = "" if value is None else str(value)
     return shown
+
+
+def _masked_address(url: str) -> str:
+    """Without the user, the password, and the values of the options that hold secrets too."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "********"
+    before, _, place = rest.rpartition("@")
+    place = re.sub(r"(?i)([?&](?:[a-z]*password|authMechanismProperties)=)[^&]*", r"\1********", place)
+    return scheme + separator + ("********@" if before else "") + place

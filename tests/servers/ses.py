@@ -4,9 +4,11 @@ import asyncio
 import os
 import socket
 import sys
-from typing import Any
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 
 import aiohttp
+from aiobotocore.session import get_session
 
 KEY, SECRET, REGION = "testing", "testing", "us-east-1"
 
@@ -45,21 +47,6 @@ class Ses:
 
     async def verify(self, sender: str) -> None:
         """Makes an identity of the account: SES refuses every other sender."""
-        await self._call("POST", "/v2/email/identities", {"EmailIdentity": sender})
-
-    async def sent(self) -> list[dict[str, Any]]:
-        """What it took so far, oldest first."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.address}/moto-api/data.json") as answer:
-            data = await answer.json()
-        return list(data.get("sesv2", {}).get("RawMessage", []) + data.get("ses", {}).get("RawMessage", []))
-
-    async def reset(self) -> None:
-        async with aiohttp.ClientSession() as session, session.post(f"{self.address}/moto-api/reset"):
-            return
-
-    async def _call(self, method: str, path: str, body: dict[str, Any]) -> None:
-        from aiobotocore.session import get_session
-
         async with get_session().create_client(
             "sesv2",
             region_name=REGION,
@@ -67,4 +54,15 @@ class Ses:
             aws_secret_access_key=SECRET,
             endpoint_url=self.address,
         ) as client:
-            await client.create_email_identity(EmailIdentity=body["EmailIdentity"])
+            await client.create_email_identity(EmailIdentity=sender)
+
+    async def sent(self) -> list[EmailMessage]:
+        """What it took so far, oldest first."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.address}/moto-api/data.json") as answer:
+            data = await answer.json(content_type=None)
+        raw = [message["raw_data"].encode() for message in data["ses"]["RawMessage"]]
+        return [message_from_bytes(data, policy=policy.default) for data in raw]  # type: ignore[misc]
+
+    async def reset(self) -> None:
+        async with aiohttp.ClientSession() as session, session.post(f"{self.address}/moto-api/reset"):
+            return

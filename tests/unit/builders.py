@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.outcome import Attempt, Message
@@ -98,3 +99,13 @@ class FakeRecorder:
         self.ended.append((channel, status, reason, seconds))
 
     def stale(self, count: int) -> None: ...
+
+
+class AloneBreakers:
+    """A `BreakerStore` of one replica that never opens anything."""
+
+    async def exchange(self, provider: str, policy: BreakerPolicy, ok: int, failed: int) -> BreakerView:
+        return BreakerView(ok=ok, failed=failed)
+
+    async def view(self, provider: str) -> BreakerView:
+        return BreakerView()

@@ -3,7 +3,7 @@
 The caller decides what an answer means; this file alone decides whether a request was on the wire.
 """
 
-import contextlib
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from notification_engine.net.guard import BlockedAddress
 
 MAX_ANSWER_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
+# The deadline bounds the whole; the client's own total would forget one that has passed.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 
 Session = Callable[[], aiohttp.ClientSession]
 
@@ -71,20 +73,21 @@ async def post(session: Session, url: str, body: bytes, headers: Mapping[str, st
     """`until` is the total deadline on the monotonic clock. Redirects are not followed; of the answer's body at most
     64 KiB are read, so that the connection can serve again."""
     written = Written()
-    left = max(0.001, until - time.monotonic())
-    timeout = aiohttp.ClientTimeout(total=left, sock_connect=min(CONNECT_SECONDS, left))
+    answered: Answered | None = None
     try:
-        async with session().post(
-            url, data=body, headers=headers, timeout=timeout, allow_redirects=False, trace_request_ctx=written
-        ) as answer:
+        async with (
+            asyncio.timeout(until - time.monotonic()),
+            session().post(
+                url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False, trace_request_ctx=written
+            ) as answer,
+        ):
             answered = Answered(answer.status, answer.headers)
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):  # the status has been read
-                await answer.content.read(MAX_ANSWER_BYTES)
+            await answer.content.read(MAX_ANSWER_BYTES)
             return answered
-    except aiohttp.InvalidURL:
-        return NotSent(Reason.INVALID_ADDRESS, "InvalidURL")
+    except (aiohttp.InvalidURL, UnicodeError):  # the second: a label that is empty or too long for DNS
+        return NotSent(Reason.INVALID_ADDRESS, "not a usable URL")
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return _failed(error, written.yes)
+        return answered or _failed(error, written.yes)  # the status counts, whatever became of the body
 
 
 def _failed(error: Exception, written: bool) -> Exchanged:

@@ -37,8 +37,8 @@ class Guard:
         """Raises BlockedAddress."""
         try:
             self._policy.check_address(address)
-        except (SSRFGuardError, ValueError) as error:
-            raise BlockedAddress("address not allowed") from error
+        except (SSRFGuardError, ValueError):
+            raise BlockedAddress("address not allowed") from None
 
     def check_url(self, url: str) -> None:
         """At registration: shape and literal addresses. Raises InvalidRequest, field `url`."""

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.errors import EngineError
@@ -92,7 +93,9 @@ class Settle:
         """The next state of a delivery after one attempt. False: stale."""
         if isinstance(outcome, Postponed):
             return await self._postpone(work, outcome)
-        return await self._record(work, self._attempt(work, outcome, latency_ms), self._passed_over(work, outcome))
+        passed_over = self._passed_over(work, outcome, latency_ms)
+        own_ms = latency_ms - sum(row.latency_ms or 0.0 for row in passed_over)
+        return await self._record(work, self._attempt(work, outcome, own_ms), passed_over)
 
     async def ended(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> bool:
         """An end without an attempt: expired, or dead by the poison rule."""
@@ -182,12 +185,15 @@ class Settle:
                 status = S.FAILED if delay is None else S.PENDING
                 return replace(row, delivery_status=status, reason=reason, next_attempt_seconds=delay)
 
-    def _passed_over(self, work: Work, outcome: Outcome) -> list[Attempt]:
-        """A row for each provider that refused before the last one was asked; beside the attempt that decides."""
+    def _passed_over(self, work: Work, outcome: Outcome, round_ms: float) -> list[Attempt]:
+        """A row for each provider that refused before the last one was asked, at the moment of its refusal; they stand
+        beside the attempt that decides."""
         if isinstance(outcome, Delivered | Postponed):
             return []
         rows = []
+        at = self._clock.now() - timedelta(milliseconds=round_ms)
         for index, call in enumerate(outcome.passed_over):
+            at += timedelta(milliseconds=call.latency_ms)
             row = self._row(
                 work,
                 S.FAILED,
@@ -196,7 +202,7 @@ class Settle:
                 detail=call.detail,
                 latency_ms=call.latency_ms,
             )
-            rows.append(replace(row, delivery_status="passed_over", suffix=f":passed_over:{index}"))
+            rows.append(replace(row, timestamp=at, delivery_status="passed_over", suffix=f":passed_over:{index}"))
         return rows
 
     def _row(

@@ -76,8 +76,8 @@ class Database:
                 event_listeners=[self._pool],
                 appname="notification-engine",
             )
-        except PyMongoError as error:
-            raise ConfigurationError(f"MONGODB_URL is not an address of MongoDB: {type(error).__name__}.") from error
+        except (PyMongoError, ValueError, OSError) as error:  # a port, an IPv6 literal; a key file that is not there
+            raise ConfigurationError(f"MONGODB_URL: not an address of MongoDB ({type(error).__name__}).") from None
         concern = WriteConcern(w="majority", j=True)
         self._db = self._client.get_database(name, write_concern=concern)
 
@@ -139,7 +139,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (PyMongoError, TimeoutError) as error:
-        raise Unavailable(f"The database did not answer ({type(error).__name__}).", retry_after=2) from error
+        # Without the cause: a bulk write's text holds the documents, and a traceback would carry it into the log.
+        raise Unavailable(f"The database did not answer ({type(error).__name__}).", retry_after=2) from None
 
 
 CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)

@@ -35,7 +35,7 @@ class History:
             except BulkWriteError as error:
                 others = [e for e in error.details["writeErrors"] if e["code"] != _DUPLICATE_KEY]
                 if others or error.details.get("writeConcernErrors"):
-                    raise Unavailable("The history was not written.") from error
+                    raise Unavailable("The history was not written.") from None
 
     async def of_notifications(self, ids: Sequence[str]) -> list[Attempt]:
         with translated():

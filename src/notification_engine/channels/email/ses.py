@@ -66,9 +66,11 @@ class SesProvider:
             return Rejected(Reason.INVALID_ADDRESS, self.name)
         if len(request["Content"]["Raw"]["Data"]) * 4 // 3 > MAX_BYTES:
             return Rejected(Reason.TOO_LARGE, self.name)
+        if deadline.at <= time.monotonic():
+            return judge(self.name, "timeout before", detail="deadline")
         try:
             client = await self._opened()
-            async with asyncio.timeout(max(0.001, deadline.at - time.monotonic())):
+            async with asyncio.timeout(deadline.at - time.monotonic()):
                 answer = await client.send_email(**request)
         except boto.ClientError as error:
             return self._refused(error)
