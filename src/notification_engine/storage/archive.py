@@ -30,6 +30,7 @@ FORMAT = 1
 LEVEL = 3
 CHUNK_BYTES = 1024 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
+MIN_DOCUMENT_BYTES = 5
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024 + 16 * 1024  # what a server stores, and what it adds
 _LENGTH = struct.Struct("<i")
 _END_OF_COLLECTION = _LENGTH.pack(0)
@@ -104,7 +105,8 @@ class Archive:
 
     @property
     def size(self) -> int:
-        return self._content_end + TRAILER_BYTES
+        """Bytes that the checksum covers."""
+        return max(self._content_end, 0)
 
     def check(self) -> Iterator[int]:
         """The checksum; answers bytes read, as it goes."""
@@ -176,14 +178,15 @@ class Archive:
         for content in self._content():
             rest += content
             at = 0
-            while (size := _size(rest, at)) is not None and at + size <= len(rest):
-                if size != _LENGTH.size and not 5 <= size <= MAX_DOCUMENT_BYTES:
+            while at + _LENGTH.size <= len(rest):
+                (size,) = _LENGTH.unpack_from(rest, at)
+                if size and not MIN_DOCUMENT_BYTES <= size <= MAX_DOCUMENT_BYTES:
                     raise self._wrong("is damaged: there is no document where one belongs")
-                yield rest[at : at + size] if size != _LENGTH.size else b""
-                at += size
+                if at + size > len(rest):
+                    break
+                yield rest[at : at + size]
+                at += size or _LENGTH.size
             rest = rest[at:]
-            if len(rest) > MAX_DOCUMENT_BYTES:
-                raise self._wrong("is damaged: a document in it is too large")
 
     def _decoded(self, item: bytes) -> dict[str, Any]:
         try:
@@ -201,14 +204,6 @@ def _split(documents: bytes) -> Iterator[bytes]:
         (size,) = _LENGTH.unpack_from(documents, at)
         yield documents[at : at + size]
         at += size
-
-
-def _size(content: bytes, at: int) -> int | None:
-    """Of what begins there: a document, or the four bytes that end a collection."""
-    if at + _LENGTH.size > len(content):
-        return None
-    (size,) = _LENGTH.unpack_from(content, at)
-    return int(size) or _LENGTH.size
 
 
 def _is_trailer(content: bytes) -> bool:

@@ -69,6 +69,8 @@ async def _open(database: Database, session: AsyncClientSession, *, engine: str,
         if error.code != _SNAPSHOT_UNAVAILABLE or last:
             raise
         return None
+    if not reply["cursor"]["firstBatch"]:
+        raise ConfigurationError(f"MONGODB_DATABASE: {database.name} holds no data of an engine; nothing to back up.")
     kept = [name for name in names if name not in MOMENTARY | {MIGRATIONS}]
     moment = reply["cursor"]["atClusterTime"]
     return Header(

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import PyMongoError
 
@@ -85,7 +86,7 @@ async def _refuse_engines(database: Database) -> None:
 async def _refuse_data(database: Database, replace: bool) -> None:
     if replace:
         return
-    for name in await database.collection_names():
+    for name in reversed(await database.collection_names()):  # the notifications first
         if is_ours(name) and name not in _REMADE and (count := await database.majority(name).count_documents({})):
             raise ConfigurationError(
                 f"The database {database.name} already holds data of an engine ({name}: {count}). Give --replace to "
@@ -131,9 +132,16 @@ def _batches(documents: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, Sequ
             batch, size = [], 0
         current = name
         size += len(document)
-        batch.append(RawBSONDocument(document))
+        batch.append(_raw(document))
     if batch:
         yield current, batch
+
+
+def _raw(document: bytes) -> RawBSONDocument:
+    try:
+        return RawBSONDocument(document)
+    except BSONError:
+        raise ConfigurationError("The backup holds what is no document.") from None
 
 
 async def _compare(database: Database, counts: Counts) -> None:
