@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,8 @@ async def test_what_was_pending_is_delivered_once_and_the_old_world_settles_noth
     store = running.engine.notifications
     [claimed] = await store.claim("a worker of the old world", 1, 3600)
     free = await running.accept(message("u1", channels=["webhook"]))
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    later = await running.accept(message("u1", channels=["webhook"], scheduled_at=tomorrow.isoformat()))
     await taken(running.engine.database, tmp_path / "a")
     await store.claim("claimed after the backup", 1, 3600)
     await restore(other, tmp_path / "a", replace=False, progress=Quiet())
@@ -263,9 +265,9 @@ async def test_what_was_pending_is_delivered_once_and_the_old_world_settles_noth
         shown = await again.settled(notification_id)
         assert [(d["status"], d["attempts"]) for d in shown["deliveries"]] == [("delivered", 1)]
     assert len(receiver.calls) == len({c.headers["webhook-id"] for c in receiver.calls}) == 2
-    document = await other.collection("notifications").find_one({"_id": leased})
-    assert document is not None
-    assert document["lease"]["abandoned"] == 0, "a restore is not the death of a worker"
+    documents = {d["_id"]: d for d in (await content(other))["notifications"]}
+    assert documents[leased]["lease"]["abandoned"] == 0, "a restore is not the death of a worker"
+    assert documents[later]["due_at"] == tomorrow
 
 
 async def test_data_that_is_there_is_refused_and_replaced_only_when_told(
@@ -482,24 +484,11 @@ async def test_a_collection_of_this_very_moment_is_waited_for(
     assert names(tmp_path) == ["a"]
 
 
-async def test_a_collection_that_stays_unreadable_is_not_waited_for_without_end(
-    database: Database, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mode", [{"times": 1000}, {"skip": 1}], ids=["from the start", "after the start"])
+async def test_a_collection_that_cannot_be_read_at_the_moment_says_to_take_it_again(
+    database: Database, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: dict[str, int]
 ) -> None:
     monkeypatch.setattr(storing, "_PAUSE_SECONDS", 0)
-    with (
-        unreadable(sync, f"{database.name}.notifications", {"times": 1000}),
-        pytest.raises(Unavailable, match="take it again"),
-    ):
-        await taken(database, tmp_path / "a")
-    assert names(tmp_path) == []
-
-
-async def test_a_collection_made_anew_during_the_backup_says_to_take_it_again(
-    database: Database, sync: Sync, tmp_path: Path
-) -> None:
-    with (
-        unreadable(sync, f"{database.name}.notifications", {"skip": 1}),
-        pytest.raises(Unavailable, match="take it again"),
-    ):
+    with unreadable(sync, f"{database.name}.notifications", mode), pytest.raises(Unavailable, match="take it again"):
         await taken(database, tmp_path / "a")
     assert names(tmp_path) == []
