@@ -10,6 +10,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from aiohttp import ClientError, ClientSession
 
+from notification_engine.cli import backup as backups
 from notification_engine.cli import dev as development
 from notification_engine.cli import server
 from notification_engine.cli.client import NOTIFICATIONS, bearer
@@ -118,6 +119,10 @@ def init_db() -> None:
     """Run the migrations (collections, indexes) and print which ones ran; harmless when repeated."""
     ran = asyncio.run(_migrate(load_settings(development=True)))
     typer.echo("\n".join(ran) if ran else "Nothing to do: every migration has run.")
+
+
+app.command()(plainly(backups.backup))
+app.command()(plainly(backups.restore))
 
 
 @app.command(hidden=True)

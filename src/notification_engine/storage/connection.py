@@ -129,6 +129,17 @@ class Database:
         idle = max(0, counter.open - counter.in_use)
         return {"in_use": counter.in_use, "idle": idle, "waiting": counter.waiting, "max": self._pool_size}
 
+    async def collection_names(self) -> list[str]:
+        """Of stored collections, in order; no views."""
+        return sorted(await self._db.list_collection_names(filter={"type": "collection"}))
+
+    def snapshot(self) -> AsyncClientSession:
+        """A session whose reads all see one moment in cluster time, the moment of its first."""
+        return self._client.start_session(snapshot=True)
+
+    async def command(self, command: Document, session: AsyncClientSession) -> Document:
+        return await self._db.command(command, session=session)
+
     async def drop(self) -> None:
         await self._client.drop_database(self.name)
 

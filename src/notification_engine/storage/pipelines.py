@@ -202,3 +202,16 @@ def give_back_pipeline() -> list[Stage]:
     freed = {"$cond": [mine, _without(["claim"], "$$d"), "$$d"]}
     stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": freed}}}}]
     return stages + recompute(reset_deaths=False)
+
+
+def another_world_pipeline(fences: int) -> list[Stage]:
+    """Ends every hold without counting a death, and raises the fence by so much that no worker of the world that the
+    document was copied from can settle it. What was held is due now, so that its next claim looks at it."""
+    freed = {
+        "fence": {"$add": [{"$ifNull": ["$lease.fence", 0]}, fences]},
+        "abandoned": {"$ifNull": ["$lease.abandoned", 0]},
+        "solo": False,
+        "solo_deaths": {"$ifNull": ["$lease.solo_deaths", 0]},
+    }
+    due = {"$cond": [_HAS_OWNER, "$$NOW", "$due_at"]}
+    return [{"$set": {"due_at": due, "lease": {"$cond": [True, freed, None]}}}]  # a bare object would be merged
