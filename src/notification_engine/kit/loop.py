@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from notification_engine.kit.logging import get_logger
 
+CANCEL_AGAIN_SECONDS = 0.2
+
 log = get_logger("delivery-daemon")
 
 
@@ -30,11 +32,15 @@ class Loop(ABC):
             self._task = asyncio.create_task(self._run(), name=self.name)
 
     async def stop(self) -> None:
-        """Cancels the loop and waits until it has ended; harmless when it never began."""
+        """Cancels the loop and waits until it has ended; harmless when it never began.
+
+        Cancels again until it has: `asyncio.wait_for` of Python 3.11, which the driver opens its connections with,
+        swallows a cancel that meets a connection just made, and the loop would go on for ever.
+        """
         task, self._task = self._task, None
-        if task is not None:
+        while task is not None and not task.done():
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
 
     def wake(self) -> None:
         self._wake.set()
