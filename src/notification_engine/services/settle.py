@@ -82,10 +82,12 @@ class Settle:
         """The next state of a delivery after one attempt. False: stale."""
         return await self._record(work, self._attempt(work, outcome, latency_ms))
 
-    async def ended(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> bool:
+    async def ended(
+        self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
+    ) -> bool:
         """An end without an attempt: expired, or dead by the poison rule."""
         attempt = self._row(work, status, provider="engine", reason=reason, detail=detail, latency_ms=None)
-        return await self._record(work, attempt)
+        return await self._record(work, replace(attempt, held=held))
 
     async def roll_forward(self, work: Work, row: Attempt) -> bool:
         """Applies what the history already knows and a dead worker did not settle."""
