@@ -59,6 +59,9 @@ class Observer(Protocol):
     """Told after the commit, off the caller's way: metrics, history rows and live signals."""
 
     def accepted(self, notifications: Sequence[Notification]) -> None: ...
+    def completed(self, notifications: Sequence[Notification]) -> None:
+        """Stored by now, perhaps before; only their history rows may be missing."""
+        ...
 
 
 @dataclass(slots=True)
@@ -142,8 +145,9 @@ class Intake:
         first = _Draft(draft.request, draft.caller, None, stored.id.removeprefix("ntfy_"), draft.started)
         rest = [parts for parts in await self._plan_all(first, skip_guard=True) if parts]
         if rest:
-            encoded = [(n.id, self._store.encode(n)) for parts in rest for n in parts]
-            await self._store.insert(encoded)
+            followers = [n for parts in rest for n in parts]
+            await self._store.insert([(n.id, self._store.encode(n)) for n in followers])
+            self._observer.completed(followers)
         assert stored.idempotency is not None
         accepted = [
             AcceptedNotification(first.notification_id(i), r.user_id, NotificationStatus(s))
