@@ -48,14 +48,6 @@ class Announce:
                 event_id=first.event_id,
                 notifications=len(notifications),
             )
-        self._enqueue(notifications)
-
-    def completed(self, notifications: Sequence[Notification]) -> None:
-        """Rows alone, harmless when they are there. The janitor does not come by here again: the ids are those of the
-        first request's moment, which its watermark may have passed."""
-        self._enqueue(notifications)
-
-    def _enqueue(self, notifications: Sequence[Notification]) -> None:
         room = MAX_WAITING - len(self._waiting)
         self._waiting += notifications[:room]
         if self._writing is None and self._waiting:

@@ -70,6 +70,20 @@ async def test_what_a_late_retry_completed_has_its_history(running: Running) -> 
     assert await _rows(running, ids) >= set(ids[1:])
 
 
+async def test_a_retry_says_nothing_new_of_what_is_stored_already(running: Running) -> None:
+    """The plan of today, after a change of preferences, is not what happened then."""
+    body = message("a", "b")
+    _, first = await running.call("POST", "", body, Idempotency_Key="k")
+    follower = first["notifications"][1]["notification_id"]
+    status, _ = await running.call("PUT", "/preferences?user_id=b", {"mute": True})
+    assert status == 200
+    assert (await running.call("POST", "", body, Idempotency_Key="k"))[1] == first
+    await running.engine._announce.drain()
+    assert [e["code"] for e in await running.timeline(follower) if e["code"].startswith("attempt")] == [
+        "attempt_delivered"
+    ]
+
+
 async def test_the_same_key_at_once_on_two_engines_is_one_event(start: Start) -> None:
     engines = [await start(), await start()]
     body = message("a", "b", "c")
