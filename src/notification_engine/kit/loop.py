@@ -23,13 +23,23 @@ class Loop(ABC):
         self.ran = asyncio.Event()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._finishing = False
 
     @abstractmethod
     async def run_once(self) -> None: ...
 
     async def start(self) -> None:
         if self._task is None:
+            self._finishing = False
             self._task = asyncio.create_task(self._run(), name=self.name)
+
+    async def finish(self, seconds: float) -> None:
+        """Stops between two runs: one that is under way may end by itself within so many seconds."""
+        self._finishing = True
+        self.wake()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=seconds)
+        await self.stop()
 
     async def stop(self) -> None:
         """Cancels the loop and waits until it has ended; harmless when it never began.
@@ -46,7 +56,7 @@ class Loop(ABC):
         self._wake.set()
 
     async def _run(self) -> None:
-        while True:
+        while not self._finishing:
             try:
                 await self.run_once()
                 self.last_beat = datetime.now(UTC)
