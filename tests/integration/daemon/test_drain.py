@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
 from tests.integration.conftest import Start, message
 from tests.integration.daemon.daemons import Daemon, a_daemon, never
 from tests.integration.storage.stores import Stores
 from tests.servers.receiver import Answer, Receiver
 
+from notification_engine.domain.notification import Notification
 from notification_engine.domain.outcome import Message, Outcome
+from notification_engine.storage.connection import Database
 
 
 async def _one_in_flight(stores: Stores, count: int) -> tuple[Daemon, list[str], asyncio.Event]:
@@ -85,6 +88,31 @@ async def test_what_was_claimed_as_the_drain_began_is_given_back(stores: Stores,
     assert daemon.webhook.calls == []
     assert await stores.count(**{"lease.owner": {"$exists": True}}) == 0
     assert await stores.count(due_at={"$exists": True}) == 1
+
+
+async def test_a_claim_under_way_as_the_drain_begins_is_given_back(
+    start: Start, database: Database, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start(MONGODB_DATABASE=database.name)
+    claim, made, answered = running.engine.notifications.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow(owner: str, limit: int, lease_seconds: float) -> list[Notification]:
+        claimed = await claim(owner, limit, lease_seconds)
+        if claimed:
+            made.set()
+            await answered.wait()
+        return claimed
+
+    monkeypatch.setattr(running.engine.notifications, "claim", slow)
+    await stores.put(stores.due() for _ in range(5))
+    await made.wait()
+    assert await stores.count(**{"lease.owner": running.engine.replica}) == 5
+    draining = asyncio.create_task(running.engine.drain())
+    await asyncio.sleep(0)  # the drain has begun
+    answered.set()
+    await draining
+    assert await stores.count(**{"lease.owner": {"$exists": True}}) == 0
+    assert await stores.count(status="pending", due_at={"$exists": True}, **{"lease.abandoned": 0}) == 5
 
 
 async def test_an_engine_that_drains_hands_over_to_the_next(start: Start, receiver: Receiver) -> None:
