@@ -116,8 +116,10 @@ class Engine:
         self.health.draining = True
         await asyncio.sleep(self.settings.DRAIN_DELAY_SECONDS)
         self.hub.close_all(1012)
-        if self.sweeper is not None:
-            await self.sweeper.stop()
+        if self.dispatcher is not None and self.sweeper is not None:
+            # A claim that is cut off would leave leases that nobody holds, and count as a death when they expire.
+            self.dispatcher.draining = True
+            await self.sweeper.finish(DRAIN_MARGIN_SECONDS)
         if self.dispatcher is not None:
             longest = max(sender.attempt_seconds for sender in self.senders.values())
             await self.dispatcher.drain(longest + DRAIN_MARGIN_SECONDS)

@@ -64,7 +64,7 @@ ALLOWED_FROM: dict[DeliveryStatus, tuple[DeliveryStatus, ...]] = {
     S.SENDING: (S.PENDING, S.UNKNOWN),
     S.ACCEPTED: (S.PENDING, S.SENDING, S.UNKNOWN),
     S.DELIVERED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN, S.FAILED),
-    S.UNKNOWN: (S.PENDING, S.SENDING),
+    S.UNKNOWN: (S.PENDING, S.SENDING, S.UNKNOWN),  # from itself: its resend is given up, and it is held
     S.FAILED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN),
     S.SUPPRESSED: (S.PENDING,),
     S.EXPIRED: (S.PENDING,),

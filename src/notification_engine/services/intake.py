@@ -140,10 +140,13 @@ class Intake:
     async def _complete(self, draft: _Draft, stored: Notification) -> AcceptedEvent:
         """Writes what a dead process did not, under ids that follow from the guard's; gives the stored answer."""
         first = _Draft(draft.request, draft.caller, None, stored.id.removeprefix("ntfy_"), draft.started)
-        rest = [parts for parts in await self._plan_all(first, skip_guard=True) if parts]
-        if rest:
-            encoded = [(n.id, self._store.encode(n)) for parts in rest for n in parts]
-            await self._store.insert(encoded)
+        followers = [n for parts in await self._plan_all(first, skip_guard=True) for n in parts]
+        there = await self._store.present([n.id for n in followers])
+        if missing := [n for n in followers if n.id not in there]:
+            # Never leased: the first request may be writing the same ids under a lease of its own.
+            await self._store.insert([(n.id, self._store.encode(n)) for n in missing])
+            # The rows must follow from here: the janitor's watermark may have passed the first request's moment.
+            self._announce(missing)
         assert stored.idempotency is not None
         accepted = [
             AcceptedNotification(first.notification_id(i), r.user_id, NotificationStatus(s))

@@ -97,10 +97,12 @@ class Settle:
         own_ms = latency_ms - sum(row.latency_ms or 0.0 for row in passed_over)
         return await self._record(work, self._attempt(work, outcome, own_ms), passed_over)
 
-    async def ended(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> bool:
+    async def ended(
+        self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
+    ) -> bool:
         """An end without an attempt: expired, or dead by the poison rule."""
         attempt = self._row(work, status, provider="engine", reason=reason, detail=detail, latency_ms=None)
-        return await self._record(work, attempt)
+        return await self._record(work, replace(attempt, held=held))
 
     async def roll_forward(self, work: Work, row: Attempt) -> bool:
         """Applies what the history already knows and a dead worker did not settle."""
