@@ -237,7 +237,9 @@ class Engine:
     def _build_loops(self) -> None:
         s = self.settings
         conservation = Conservation(self._books, self.metrics, self.clock, lease_seconds=s.LEASE_SECONDS)
-        self._checks = Checks(lambda: missing_indexes(self.database), conservation, self.clock, s.HEALTH_CHECK_INTERVAL)
+        self._checks = Checks(
+            lambda: missing_indexes(self.database), conservation.check, self.clock, s.HEALTH_CHECK_INTERVAL
+        )
         self.health = Health(
             self.database,
             self.notifications,

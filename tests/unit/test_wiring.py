@@ -10,8 +10,12 @@ from notification_engine.wiring import email_providers, retry_policies
 SMTP = {"SMTP_HOST": "mail.example.org", "SMTP_FROM_EMAIL": "engine@example.org"}
 
 
+def no_session() -> Any:
+    raise AssertionError("nothing is sent here")
+
+
 def names(**given: Any) -> list[str]:
-    providers: list[EmailProvider] = email_providers(Settings(**given))
+    providers: list[EmailProvider] = email_providers(Settings(**given), no_session)
     return [provider.name for provider in providers]
 
 
@@ -20,6 +24,8 @@ def names(**given: Any) -> list[str]:
     [
         ("production", "auto", True, ["smtp"]),
         ("production", "auto", False, []),
+        ("production", "sendgrid", True, ["sendgrid"]),
+        ("production", "ses", True, ["ses"]),
         ("production", "smtp", True, ["smtp"]),
         ("production", "console", True, ["console"]),
         ("development", "auto", True, ["smtp"]),
@@ -31,6 +37,14 @@ def test_the_provider_follows_from_what_is_set(
     environment: str, provider: str, smtp: bool, expected: list[str]
 ) -> None:
     assert names(ENVIRONMENT=environment, EMAIL_PROVIDER=provider, **(SMTP if smtp else {})) == expected
+
+
+def test_all_that_are_set_are_asked_in_their_order() -> None:
+    sendgrid = {"SENDGRID_API_KEY": "SG.x", "SENDGRID_FROM_EMAIL": "engine@example.org"}
+    ses = {"SES_FROM_EMAIL": "engine@example.org"}
+    assert names(**SMTP, **ses, **sendgrid) == ["sendgrid", "ses", "smtp"]
+    assert names(**SMTP, **ses) == ["ses", "smtp"]
+    assert names(**SMTP, **ses, **sendgrid, EMAIL_PROVIDER="smtp") == ["smtp"]
 
 
 def test_webhooks_count_retries_after_the_first_call_and_the_rest_count_rounds() -> None:

@@ -46,10 +46,10 @@ class Health(Loop):
         *,
         daemon: Callable[[], Mapping[str, Any]],
         connections: Callable[[], Mapping[str, int]],
-        breakers: Callable[[], Mapping[str, Mapping[str, Any]]],
         providers: Mapping[str, list[str]],
         heartbeat_seconds: float,
         version: str,
+        breakers: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         checks: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__(PROBE_SECONDS)

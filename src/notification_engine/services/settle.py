@@ -54,6 +54,7 @@ class Work:
 
 
 Asked = Accepted | Delivered | Rejected | Retry | Unknown
+_STATES = frozenset(map(str, S))  # rows beside the attempts say something else
 Item = tuple[tuple[Attempt, ...], Change]
 
 
@@ -295,6 +296,6 @@ def unsettled_rows(works: Sequence[Work], rows: Sequence[Attempt]) -> dict[str, 
     attempts = {w.delivery.id: w.delivery.attempts for w in works}
     newest: dict[str, Attempt] = {}
     for row in sorted(rows, key=lambda r: (r.attempt, r.fence)):
-        if not row.suffix and row.attempt > attempts.get(row.delivery_id, row.attempt):
+        if row.delivery_status in _STATES and row.attempt > attempts.get(row.delivery_id, row.attempt):
             newest[row.delivery_id] = row
     return newest

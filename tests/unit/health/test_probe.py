@@ -188,7 +188,7 @@ async def test_a_process_without_a_daemon_is_healthy_without_it(rig: Rig) -> Non
 
 async def test_each_channel_shows_its_providers_and_its_lane(rig: Rig) -> None:
     channels = await rig.health.channels()
-    assert channels["email"] == {"providers": ["smtp"], "lane": LANES["email"]}
+    assert channels["email"] == {"providers": ["smtp"], "lane": LANES["email"], "breakers": {}}
     assert channels["webhook"] == {"providers": ["webhook"], "lane": None}
     assert channels["in_app"]["live"] == {"websocket": 4, "sse": 1}
 
@@ -236,13 +236,17 @@ async def test_a_sample_lives_for_its_days(rig: Rig) -> None:
     assert figures["kpis"]["ended"] == 0
 
 
+async def conserved() -> dict[str, Any]:
+    return {"healthy": True}
+
+
 async def checked(missing: list[str], skew: float) -> Checks:
     async def missing_indexes() -> list[str]:
         return missing
 
     clock = Clock()
     clock.skew_seconds = skew
-    checks = Checks(missing_indexes, clock, 60)
+    checks = Checks(missing_indexes, conserved, clock, 60)
     await checks.run_once()
     return checks
 
@@ -273,14 +277,14 @@ def test_before_the_first_check_there_is_no_uptime() -> None:
     async def never() -> list[str]:
         raise AssertionError("not asked yet")
 
-    assert Checks(never, Clock(), 60).shown() == {"uptime_share": None}
+    assert Checks(never, conserved, Clock(), 60).shown() == {"uptime_share": None}
 
 
 async def test_a_check_that_could_not_be_made_is_not_a_healthy_one() -> None:
     async def away() -> list[str]:
         raise DOWN
 
-    checks = Checks(away, Clock(), 60)
+    checks = Checks(away, conserved, Clock(), 60)
     with pytest.raises(Unavailable):
         await checks.run_once()
     assert checks.shown()["uptime_share"] == 0.0

@@ -50,8 +50,12 @@ def numbered(count: int, start: int = 0) -> list[Notification]:
     return [a_notification([in_app(i)], id=f"ntfy_{i}") for i in range(start, start + count)]
 
 
+class FakeLedger:
+    def accepted(self, document_ids: Sequence[str]) -> None: ...
+
+
 def announcing(history: FakeHistory, recorder: FakeRecorder | None = None) -> Announce:
-    return Announce(history, recorder or FakeRecorder(), QuarterPast())  # type: ignore[arg-type]
+    return Announce(history, recorder or FakeRecorder(), FakeLedger(), QuarterPast())  # type: ignore[arg-type]
 
 
 def test_what_ended_with_the_insert_has_a_row_and_nothing_else() -> None:

@@ -79,7 +79,9 @@ class Rig:
         self.outcomes.append(outcome)
         return True
 
-    async def ended(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> bool:
+    async def ended(
+        self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
+    ) -> bool:
         self.log.append("end")
         self.ends.append((status, reason))
         return True
