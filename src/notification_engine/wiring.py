@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from notification_engine.api.app import create_app
 from notification_engine.api.dependencies import ApiConfig, ApiServices
+from notification_engine.channels.email.attachments import Attacher
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
 from notification_engine.channels.email.channel import EmailChannel, Relay
@@ -55,6 +56,7 @@ from notification_engine.services.ports import Sender
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
 from notification_engine.settings import Settings
+from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.connection import Database
@@ -154,6 +156,7 @@ class Engine:
         )
         self.history = History(self.database)
         self.preferences = Preferences(self.database)
+        self.attachments = Attachments(self.database)
         self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
         self.audit = AuditLog(self.database)
         self.interventions = Interventions(self.database, self.clock, self.audit)
@@ -166,7 +169,8 @@ class Engine:
         self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
         self.outbound = Outbound(self.guard)
         self.providers_out = Outbound(None)
-        self.email = EmailChannel(self._relays(), attempt_seconds=s.SMTP_TIMEOUT_SECONDS)
+        attacher = Attacher(self.attachments, self.outbound.session)
+        self.email = EmailChannel(self._relays(), attacher, attempt_seconds=s.SMTP_TIMEOUT_SECONDS)
         self.webhook = WebhookChannel(self.outbound.session, self.endpoints, timeout_seconds=s.WEBHOOK_TIMEOUT_SECONDS)
         self.senders: Mapping[Channel, Sender] = {
             Channel.IN_APP: InAppChannel(),
@@ -213,6 +217,7 @@ class Engine:
             self.notifications,
             self.preferences,
             self.endpoints,
+            self.attachments,
             self.clock,
             self._announce,
             self.hub,

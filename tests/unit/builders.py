@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from notification_engine.channels.email.attachments import Attacher
 from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
@@ -109,3 +110,20 @@ class AloneBreakers:
 
     async def view(self, provider: str) -> BreakerView:
         return BreakerView()
+
+
+class NoAttachments:
+    """An `AttachmentStore` that has kept nothing."""
+
+    async def keep(self, contents: Sequence[bytes], until: datetime) -> list[str]:
+        raise AssertionError("nothing is attached here")
+
+    async def load(self, content_ids: Sequence[str]) -> dict[str, bytes]:
+        return {}
+
+
+def no_attacher() -> Attacher:
+    def no_session() -> Any:
+        raise AssertionError("nothing is fetched here")
+
+    return Attacher(NoAttachments(), no_session)

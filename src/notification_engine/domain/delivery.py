@@ -53,6 +53,7 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     POISON = "poison"
     BREAKER_OPEN = "breaker_open"
+    ATTACHMENT_FAILED = "attachment_failed"
     INTERNAL = "internal"
 
 

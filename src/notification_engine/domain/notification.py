@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, Delivery, NotificationStatus
 
 MAX_DELIVERIES = 32  # in one document; 1,000 in one fell to 203 inserts a second
@@ -88,6 +89,7 @@ class Notification:
     status: NotificationStatus = NotificationStatus.PENDING
     data: dict[str, Any] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
     email: str | None = None
     scheduled_at: datetime | None = None
     expires_at: datetime | None = None

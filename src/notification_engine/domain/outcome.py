@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import Action, Priority
 
@@ -96,6 +97,7 @@ class Message:
     endpoint: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     correlation_id: str | None = None
     attempt: int = 1
     solo: bool = False

@@ -9,10 +9,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, NotificationStatus, derive_status
 from notification_engine.domain.errors import Conflict, EngineError, InvalidRequest, RequestError, Unavailable
@@ -28,7 +29,14 @@ from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import derived_ulid, new_ulid
 from notification_engine.services.plan import DEFAULT_CHANNELS, PlanInput, plan
-from notification_engine.services.ports import EndpointStore, KeyTaken, Live, NotificationStore, PreferenceStore
+from notification_engine.services.ports import (
+    AttachmentStore,
+    EndpointStore,
+    KeyTaken,
+    Live,
+    NotificationStore,
+    PreferenceStore,
+)
 from notification_engine.services.requests import (
     AcceptedEvent,
     AcceptedNotification,
@@ -37,6 +45,7 @@ from notification_engine.services.requests import (
 )
 
 KEY_LIFE = timedelta(hours=24)
+ATTACHMENT_LIFE = timedelta(days=30)  # from when it is due; after that an e-mail can no longer be replayed with it
 MAX_STAMP_AGE_SECONDS = 10.0
 GUARD_READ_SECONDS = 2.0
 
@@ -70,6 +79,7 @@ class _Draft:
     key: str | None
     ulid: str
     started: float
+    attachments: list[Attachment] = field(default_factory=list)
 
     @property
     def event_id(self) -> str:
@@ -85,6 +95,7 @@ class Intake:
         store: NotificationStore,
         preferences: PreferenceStore,
         endpoints: EndpointStore,
+        attachments: AttachmentStore,
         clock: Clock,
         observer: Observer,
         live: Live,
@@ -95,6 +106,7 @@ class Intake:
         self._store = store
         self._preferences = preferences
         self._endpoints = endpoints
+        self._attachments = attachments
         self._clock = clock
         self._observer = observer
         self._live = live
@@ -108,6 +120,7 @@ class Intake:
         InvalidRequest when the key was used for another body or a value cannot be stored."""
         key = key_digest(caller.sub, idempotency_key) if idempotency_key else None
         draft = _Draft(request, caller, key, new_ulid(int(self._clock.now().timestamp() * 1000)), time.monotonic())
+        draft.attachments = await self._keep(request)
         notifications = await self._plan_all(draft)
         if key is None:
             await self._commit(draft, notifications, guard_done=False)
@@ -153,6 +166,16 @@ class Intake:
             for i, (r, s) in enumerate(zip(draft.request.recipients, stored.idempotency.statuses, strict=True))
         ]
         return AcceptedEvent(first.event_id, accepted)
+
+    async def _keep(self, request: NotificationRequest) -> list[Attachment]:
+        """Contents are kept before the notification that names them; a repeated request finds the same ids."""
+        contents = [a.content for a in request.attachments if a.content is not None]
+        until = max(request.scheduled_at or self._clock.now(), self._clock.now()) + ATTACHMENT_LIFE
+        ids = iter(await self._attachments.keep(contents, until) if contents else [])
+        return [
+            Attachment(a.filename, a.content_type, next(ids) if a.content is not None else None, a.url)
+            for a in request.attachments
+        ]
 
     async def _read_guard(self, key: str) -> Notification | None:
         """The other request's write may be ahead of its majority: waits for it a little."""
@@ -212,6 +235,7 @@ class Intake:
             body=request.body,
             data=request.data,
             actions=list(request.actions),
+            attachments=draft.attachments,
             channels=list(channels),
             created_at=now,
             email=recipient.email,
@@ -312,7 +336,7 @@ def split(notification: Notification) -> list[Notification]:
 
 def _sibling(notification: Notification, part: int) -> Notification:
     names = ("event_id", "user_id", "notification_type", "priority", "title", "body", "channels", "created_at")
-    more = ("data", "actions", "email", "scheduled_at", "expires_at", "correlation_id", "source")
+    more = ("data", "actions", "attachments", "email", "scheduled_at", "expires_at", "correlation_id", "source")
     values = {name: getattr(notification, name) for name in names + more}
     return Notification(id=sibling_id(notification.id, part), **values)
 

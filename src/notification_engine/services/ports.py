@@ -1,6 +1,6 @@
 """What the use cases need from below and beside them: Protocols only. Storage, channels and realtime implement them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -190,6 +190,16 @@ class HistoryStore(Protocol):
 class PreferenceStore(Protocol):
     async def get(self, user_id: str) -> Preference: ...
     async def put(self, caller: Caller, preference: Preference) -> Preference: ...
+
+
+class AttachmentStore(Protocol):
+    """Contents under the hash of their bytes."""
+
+    async def keep(self, contents: Sequence[bytes], until: datetime) -> list[str]:
+        """Their ids, in order, once a majority has them."""
+        ...
+
+    async def load(self, content_ids: Sequence[str]) -> Mapping[str, bytes]: ...
 
 
 class BreakerStore(Protocol):

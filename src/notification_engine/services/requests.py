@@ -16,6 +16,16 @@ class RecipientRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentRequest:
+    """One of `content` and `url` is set."""
+
+    filename: str
+    content_type: str
+    content: bytes | None = field(default=None, repr=False)
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NotificationRequest:
     """`fingerprint` is the SHA-256 of the canonical body in hex: it tells a repeated request from another one."""
 
@@ -32,6 +42,7 @@ class NotificationRequest:
     dedup_key: str | None = None
     correlation_id: str | None = None
     actions: tuple[Action, ...] = ()
+    attachments: tuple[AttachmentRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

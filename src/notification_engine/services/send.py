@@ -123,6 +123,7 @@ def message_of(work: Work) -> Message:
         endpoint=delivery.endpoint,
         data=notification.data,
         actions=tuple(notification.actions),
+        attachments=tuple(notification.attachments),
         correlation_id=notification.correlation_id,
         attempt=work.attempt,
         solo=work.solo,

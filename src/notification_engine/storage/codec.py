@@ -8,6 +8,7 @@ from typing import Any
 import bson
 from bson.errors import InvalidDocument, InvalidStringData
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, NotificationStatus, Reason
 from notification_engine.domain.errors import InvalidRequest
 from notification_engine.domain.notification import (
@@ -45,6 +46,8 @@ def to_document(n: Notification) -> dict[str, Any]:
         ],
         "deliveries": [_delivery_document(d) for d in n.deliveries],
     }
+    if n.attachments:
+        document["attachments"] = [_present(asdict(a)) for a in n.attachments]
     if n.inbox is not None:
         document["inbox"] = _present(asdict(n.inbox)) | {"read_at": n.inbox.read_at}
     if n.idempotency is not None:
@@ -102,6 +105,7 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
         channels=[Channel(c) for c in document["channels"]],
         data=document.get("data", {}),
         actions=[Action(a["label"], a["url"]) for a in document.get("actions", [])],
+        attachments=[Attachment(**a) for a in document.get("attachments", [])],
         lease=Lease(**document.get("lease", {})),
         decisions=[
             Decision(d["code"], d["text"], Channel(d["channel"]) if "channel" in d else None, d.get("at"))

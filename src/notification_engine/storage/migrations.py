@@ -92,6 +92,15 @@ LEDGERS: dict[str, list[IndexModel]] = {
 }
 
 
+ATTACHMENTS: dict[str, list[IndexModel]] = {
+    "notification_attachments": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)]
+}
+
+
+async def _attachments(database: Database) -> None:
+    await _create(database, ATTACHMENTS)
+
+
 async def _ledgers(database: Database) -> None:
     await _create(database, LEDGERS)
 
@@ -114,10 +123,11 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0002_engine_indexes", _engine_indexes),
     ("0003_dead_letters", _dead_letters),
     ("0004_ledgers", _ledgers),
+    ("0005_attachments", _attachments),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS)
 
 
 async def migrate(database: Database) -> list[str]:

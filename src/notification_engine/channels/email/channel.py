@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from notification_engine.channels.email.attachments import Attacher
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
 from notification_engine.channels.email.provider import EmailProvider
@@ -58,8 +59,9 @@ class EmailChannel:
     name = Channel.EMAIL
     repeatable = False
 
-    def __init__(self, relays: Sequence[Relay], *, attempt_seconds: float) -> None:
+    def __init__(self, relays: Sequence[Relay], attacher: Attacher, *, attempt_seconds: float) -> None:
         self.relays = relays
+        self._attacher = attacher
         self.attempt_seconds = attempt_seconds
 
     @property
@@ -79,7 +81,13 @@ class EmailChannel:
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
         if not message.endpoint:
             return Rejected(Reason.NO_ADDRESS, "engine")
-        return await self._round(render_email(message), deadline)
+        email = render_email(message)
+        if message.attachments:
+            attached = await self._attacher.attach(message.attachments, deadline)
+            if not isinstance(attached, tuple):
+                return attached
+            email = replace(email, attachments=attached)
+        return await self._round(email, deadline)
 
     async def _round(self, email: Email, deadline: Deadline) -> Outcome:
         passed: list[PassedOver] = []

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from tests.unit.builders import AloneBreakers, a_message
+from tests.unit.builders import AloneBreakers, a_message, no_attacher
 
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
@@ -43,7 +43,7 @@ TAKEN = Accepted("second", "<dlv_1_0@example.org>")
 
 
 async def sent(*providers: Provider, endpoint: str | None = "ada@example.org") -> Outcome:
-    channel = EmailChannel([relay(provider) for provider in providers], attempt_seconds=5)
+    channel = EmailChannel([relay(provider) for provider in providers], no_attacher(), attempt_seconds=5)
     return await channel.send(a_message(endpoint=endpoint), Deadline(time.monotonic() + 5))
 
 
@@ -84,7 +84,7 @@ async def test_where_nobody_may_be_asked_it_is_postponed() -> None:
     breaker = Breaker("first", BreakerPolicy(), AloneBreakers())
     breaker._view = BreakerView(BreakerState.OPEN, open_seconds_left=20)
     provider = Provider("first", TAKEN)
-    channel = EmailChannel([relay(provider, breaker)], attempt_seconds=5)
+    channel = EmailChannel([relay(provider, breaker)], no_attacher(), attempt_seconds=5)
     outcome = await channel.send(a_message(endpoint="ada@example.org"), Deadline(time.monotonic() + 5))
     assert isinstance(outcome, Postponed)
     assert outcome.reason is Reason.BREAKER_OPEN
@@ -96,7 +96,9 @@ async def test_our_own_rate_does_not_fail_over() -> None:
     bucket = TokenBucket(0.01, burst=1)
     bucket.take(0)
     second = Provider("second", TAKEN)
-    channel = EmailChannel([relay(Provider("first", TAKEN), bucket=bucket), relay(second)], attempt_seconds=5)
+    channel = EmailChannel(
+        [relay(Provider("first", TAKEN), bucket=bucket), relay(second)], no_attacher(), attempt_seconds=5
+    )
     outcome = await channel.send(a_message(endpoint="ada@example.org"), Deadline(time.monotonic() + 5))
     assert isinstance(outcome, Postponed)
     assert outcome.reason is Reason.RATE_LIMITED
@@ -106,7 +108,7 @@ async def test_our_own_rate_does_not_fail_over() -> None:
 async def test_a_provider_that_asked_for_a_rest_gets_it() -> None:
     limited = Provider("first", Retry(Reason.RATE_LIMITED, "first", after=60.0))
     resting = relay(limited)
-    channel = EmailChannel([resting, relay(Provider("second", TAKEN))], attempt_seconds=5)
+    channel = EmailChannel([resting, relay(Provider("second", TAKEN))], no_attacher(), attempt_seconds=5)
     for _ in range(2):
         outcome = await channel.send(a_message(endpoint="ada@example.org"), Deadline(time.monotonic() + 5))
     assert isinstance(outcome, Postponed)
@@ -126,7 +128,7 @@ async def test_without_an_address_nobody_is_asked(endpoint: str | None) -> None:
 
 def test_the_providers_are_named_in_their_order() -> None:
     relays = [relay(Provider("b", BUSY)), relay(Provider("a", BUSY))]
-    assert EmailChannel(relays, attempt_seconds=1).provider_names == ["b", "a"]
+    assert EmailChannel(relays, no_attacher(), attempt_seconds=1).provider_names == ["b", "a"]
 
 
 async def test_the_console_shows_an_e_mail_to_people() -> None:
