@@ -222,6 +222,8 @@ SMTP_REPLIES: list[tuple[bytes, bytes, type[Outcome], Reason]] = [
     (b"DATA", b"554 5.7.1 no\r\n", Rejected, Reason.REFUSED),
     (b".", b"421 4.3.2 closing\r\n", Retry, Reason.SERVER_ERROR),
     (b".", b"452 4.3.1 full\r\n", Retry, Reason.SERVER_ERROR),
+    (b".", b"400 later\r\n", Retry, Reason.SERVER_ERROR),
+    (b".", b"500 what\r\n", Rejected, Reason.REFUSED),
     (b".", b"552 5.3.4 too big\r\n", Rejected, Reason.REFUSED),
     (b".", b"354 go on\r\n", Unknown, Reason.UNREADABLE_ANSWER),
 ]
