@@ -89,17 +89,23 @@ class FakeRecorder:
 
     def __init__(self) -> None:
         self.accepted_count = 0
+        self.attempts: list[tuple[Channel, str, DeliveryStatus | str, Reason | None, float]] = []
         self.ended: list[tuple[Channel, DeliveryStatus, Reason | None, float]] = []
+        self.stale_count = 0
 
     def accepted(self, count: int) -> None:
         self.accepted_count += count
 
-    def attempted(self, *labels: Any) -> None: ...
+    def attempted(
+        self, channel: Channel, provider: str, status: DeliveryStatus | str, reason: Reason | None, latency_ms: float
+    ) -> None:
+        self.attempts.append((channel, provider, status, reason, latency_ms))
 
     def settled(self, channel: Channel, status: DeliveryStatus, reason: Reason | None, seconds: float) -> None:
         self.ended.append((channel, status, reason, seconds))
 
-    def stale(self, count: int) -> None: ...
+    def stale(self, count: int) -> None:
+        self.stale_count += count
 
 
 class AloneBreakers:

@@ -1,6 +1,7 @@
 """The pipe of one attempt, and what becomes of claimed work, with fakes on both sides of it."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -38,10 +39,12 @@ class FakeSender:
         self._log, self._answer = log, answer
         self.repeatable = repeatable
         self.messages: list[Message] = []
+        self.seconds_left: list[float] = []
 
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
         self._log.append("send")
         self.messages.append(message)
+        self.seconds_left.append(deadline.at - time.monotonic())
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
@@ -114,6 +117,12 @@ async def test_what_can_be_repeated_is_sent_and_settled_without_a_mark() -> None
     await rig.send.send(work())
     assert rig.log == ["send", "settle"]
     assert rig.outcomes == [Delivered("p")]
+
+
+async def test_an_attempt_has_the_time_of_its_channel() -> None:
+    rig = Rig()
+    await rig.send.send(work())
+    assert 0 < rig.sender.seconds_left[0] <= rig.sender.attempt_seconds
 
 
 async def test_what_cannot_be_repeated_is_marked_first() -> None:

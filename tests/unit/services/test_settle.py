@@ -196,7 +196,21 @@ async def test_what_comes_without_its_lease_is_recorded_as_stale_and_shown_to_no
     first, stale = rig.history.rows
     assert (stale.delivery_status, stale.id) == ("stale", f"{first.id}:stale")
     assert rig.live.shown == []
-    assert rig.recorder.ended == []
+    assert (rig.recorder.ended, rig.recorder.stale_count, len(rig.recorder.attempts)) == ([], 1, 1)
+
+
+async def test_the_figures_count_every_attempt_and_only_the_end_as_an_end() -> None:
+    rig = Rig()
+    await rig.settle.outcome(work(), Retry(Reason.TIMEOUT, "webhook"), 12.5)
+    await rig.settle.outcome(work(attempts=1), Delivered("webhook"), 7.5)
+    await rig.settle.ended(work(), S.EXPIRED, Reason.EXPIRED, "in words")
+    assert rig.recorder.attempts == [
+        (C.WEBHOOK, "webhook", S.PENDING, Reason.TIMEOUT, 12.5),
+        (C.WEBHOOK, "webhook", S.DELIVERED, None, 7.5),
+        (C.WEBHOOK, "engine", S.EXPIRED, Reason.EXPIRED, 0.0),
+    ]
+    assert [status for _, status, _, _ in rig.recorder.ended] == [S.DELIVERED, S.EXPIRED]
+    assert rig.recorder.stale_count == 0
 
 
 async def test_the_history_is_written_before_the_state() -> None:
