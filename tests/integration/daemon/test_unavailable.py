@@ -20,7 +20,7 @@ async def _post(running: Running, body: Any, key: str | None) -> tuple[int, str 
 
 @pytest.mark.parametrize("key", [None, "k"])
 @pytest.mark.parametrize(
-    "fault", [{"writeConcernError": _UNCONFIRMED}, {"closeConnection": True}, {"errorCode": 91}], ids=str
+    "fault", [{"writeConcernError": _UNCONFIRMED}, {"closeConnection": True}, {"errorCode": 96}], ids=str
 )
 async def test_an_unconfirmed_write_is_503_and_nothing_is_sent(
     mongod: str, start: Start, monkeypatch: pytest.MonkeyPatch, key: str | None, fault: dict[str, Any]
@@ -38,7 +38,7 @@ async def test_an_unconfirmed_write_is_503_and_nothing_is_sent(
     assert problem["status"] == 503
     assert running.engine.dispatcher is not None
     assert running.engine.dispatcher.snapshot()["room"] == 10
-    monkeypatch.undo()  # the driver needs half a second to find its primary again
+    monkeypatch.undo()
     status, _, answer = await _post(running, body, key)
     assert status == 202
     assert len(answer["notifications"]) == 2
