@@ -1,15 +1,17 @@
 """The drain: no more claims, what is in flight is settled, what has not begun is given back as nobody's death."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
-from tests.integration.conftest import Start, message
+from tests.integration.conftest import Running, Start, message
 from tests.integration.daemon.daemons import Daemon, a_daemon, never
 from tests.integration.storage.stores import Stores
 from tests.servers.receiver import Answer, Receiver
 
 from notification_engine.domain.notification import Notification
 from notification_engine.domain.outcome import Message, Outcome
+from notification_engine.services.ports import Inserted, KeyTaken
 from notification_engine.storage.connection import Database
 
 
@@ -113,6 +115,39 @@ async def test_a_claim_under_way_as_the_drain_begins_is_given_back(
     await draining
     assert await stores.count(**{"lease.owner": {"$exists": True}}) == 0
     assert await stores.count(status="pending", due_at={"$exists": True}, **{"lease.abandoned": 0}) == 5
+
+
+async def test_what_was_being_accepted_as_the_drain_began_is_given_back(
+    running: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inserted under our lease, and its lanes are closed by then."""
+    await running.register(f"{receiver.address}/a")
+    insert, made, answered = running.engine.notifications.insert, asyncio.Event(), asyncio.Event()
+
+    async def slow(documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
+        results = await insert(documents)
+        made.set()
+        await answered.wait()
+        return results
+
+    monkeypatch.setattr(running.engine.notifications, "insert", slow)
+    accepting = asyncio.create_task(running.accept(message(channels=["webhook"])))
+    await made.wait()
+    draining = asyncio.create_task(running.engine.drain())
+    assert running.engine.dispatcher is not None
+    async with asyncio.timeout(10):
+        while True:
+            if running.engine.dispatcher.draining:
+                break
+            await asyncio.sleep(0)
+    answered.set()
+    notification_id = await accepting
+    await draining
+    stored = await running.engine.database.majority("notifications").find_one({"_id": notification_id})
+    assert stored is not None
+    assert (stored["status"], stored["lease"]["abandoned"], "owner" in stored["lease"]) == ("pending", 0, False)
+    assert "due_at" in stored
+    assert receiver.calls == []
 
 
 async def test_an_engine_that_drains_hands_over_to_the_next(start: Start, receiver: Receiver) -> None:

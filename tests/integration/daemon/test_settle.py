@@ -181,7 +181,7 @@ async def test_an_outcome_that_could_not_be_settled_is_rolled_forward_later(mong
     daemon = a_daemon(stores, lease_seconds=0.5)
     [notification_id] = await stores.put([stores.due()])
     claimed = await stores.claim("one", lease_seconds=0.5)
-    data = {"failCommands": ["update"], "closeConnection": True}
+    data = {"failCommands": ["update"], "errorCode": 96}
     async with fail_command(mongod, stores.database, "notifications", "alwaysOn", **data):
         daemon.dispatcher.claimed(claimed)
         await daemon.idle()
@@ -198,7 +198,7 @@ async def test_a_claim_that_cannot_be_resumed_sends_nothing(mongod: str, stores:
     [notification_id] = await stores.put([stores.due()])
     await stores.claim("dead")
     await stores.expire()
-    data = {"failCommands": ["find"], "errorCode": 91}
+    data = {"failCommands": ["find"], "errorCode": 96}
     async with fail_command(mongod, stores.database, "notification_history", "alwaysOn", **data):
         await daemon.sweep()
         with pytest.raises(Unavailable):

@@ -1,6 +1,7 @@
 """The group commit: what cannot be stored fails alone, and nothing counts as stored that a majority did not confirm."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -71,6 +72,23 @@ async def test_a_write_concern_error_is_never_an_answer(mongod: str, stores: Sto
     async with fail_command(mongod, stores.database, "notifications", "alwaysOn", **data):
         with pytest.raises(Unavailable):
             await _insert_one(stores, stores.due())
+
+
+async def test_every_waiter_of_a_failed_commit_is_told_and_no_error_is_left_over(mongod: str, stores: Stores) -> None:
+    """An error that nobody fetched is logged by asyncio, with the traceback and without anybody's request id."""
+    left_over: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: left_over.append(context))
+    rows = [(n.id, stores.notifications.encode(n)) for n in (stores.due() for _ in range(5))]
+    data = {"failCommands": ["insert"], "writeConcernError": _UNCONFIRMED}
+    try:
+        async with fail_command(mongod, stores.database, "notifications", "alwaysOn", **data):
+            with pytest.raises(Unavailable):
+                await stores.notifications.insert(rows)
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert left_over == []
 
 
 async def test_a_write_concern_error_behind_the_drivers_retry_is_not_hidden(mongod: str, stores: Stores) -> None:
