@@ -31,6 +31,12 @@ def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     return line
 
 
+def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whole seconds, and nothing about what is not there."""
+    event["timestamp"] = event["timestamp"][:19] + "Z"
+    return {name: value for name, value in event.items() if value is not None}
+
+
 def _dumps(line: Any, **_: Any) -> str:
     return orjson.dumps(line, default=str).decode()
 
@@ -47,9 +53,8 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
     """`fmt` is `json` or `console`. The file is written beside standard output and survives its rotation."""
     last: list[Any] = [_shape, structlog.processors.JSONRenderer(serializer=_dumps)]
     if fmt == "console":
-        last = [
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        plain = structlog.dev.plain_traceback
+        last = [_for_people, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
