@@ -31,12 +31,6 @@ def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     return line
 
 
-def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Whole seconds, and nothing about what is not there."""
-    event["timestamp"] = event["timestamp"][:19] + "Z"
-    return {name: value for name, value in event.items() if value is not None}
-
-
 def _dumps(line: Any, **_: Any) -> str:
     return orjson.dumps(line, default=str).decode()
 
@@ -77,6 +71,12 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whole seconds, and nothing about what is not there."""
+    event["timestamp"] = event["timestamp"][:19] + "Z"
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def get_logger(component: str) -> structlog.stdlib.BoundLogger:
