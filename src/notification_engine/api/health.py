@@ -1,5 +1,6 @@
 """Health and metrics, without a token and without personal data."""
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,9 @@ from notification_engine.api.notifications import answer
 
 root = APIRouter(tags=["health"])
 router = APIRouter(prefix="/health", tags=["health"])
+_TEXT_KINDS = ("text/plain", "text/*", "application/openmetrics-text")
+_JSON_KINDS = ("application/json", "application/*", "*/*")
+_QUALITY = re.compile(r"[01](\.\d{0,3})?")
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 EVERYONE = "Roles: none; for probes and scrapers."
 _ANY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready."}}
@@ -33,8 +37,7 @@ async def status(given: Services) -> Response:
 
 @router.get("/metrics", summary="Figures: JSON, or Prometheus text to a scraper", description=EVERYONE)
 async def metrics(request: Request, given: Services) -> Response:
-    accept = request.headers.get("accept", "")
-    if "openmetrics" in accept or "version=0.0.4" in accept or accept.startswith("text/plain"):
+    if _prefers_text(request.headers.get("accept", "")):
         return Response(await given.health.metrics_text(), media_type=TEXT)
     return answer(await given.health.metrics_json())
 
@@ -47,3 +50,15 @@ async def daemon(given: Services) -> Response:
 @router.get("/channels", summary="Channels, their providers and lanes", description=EVERYONE)
 async def channels(given: Services) -> Response:
     return answer(await given.health.channels())
+
+
+def _prefers_text(accept: str) -> bool:
+    """RFC 9110: text is asked for by name with a higher quality than JSON; a tie is JSON's."""
+    quality: dict[str, float] = {}
+    for part in accept.split(","):
+        kind, *parameters = (p.strip().lower() for p in part.split(";"))
+        given = next((p.removeprefix("q=") for p in parameters if p.startswith("q=")), "1")
+        weight = float(given) if _QUALITY.fullmatch(given) else 0.0
+        quality[kind] = max(weight, quality.get(kind, 0.0))
+    text, json = (max(quality.get(k, 0.0) for k in kinds) for kinds in (_TEXT_KINDS, _JSON_KINDS))
+    return text > json
