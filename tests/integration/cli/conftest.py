@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import notification_engine
+from notification_engine.cli.main import app
+from notification_engine.settings import Settings
 
 SOURCE = Path(notification_engine.__file__).parents[1]
 SECRET = "a secret of the tests, 32 bytes or more"
@@ -87,6 +90,21 @@ async def command(tmp_path: Path) -> AsyncIterator[Run]:
             await one.process.communicate()
 
 
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """The command within this process, for what ends before a server starts: a process each would take seconds."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str, **environment: str) -> Ended:
+        result = CliRunner().invoke(app, arguments, env=environment)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
 def alive(pid: int) -> bool:
     """Whether that process runs; one that ended and waits for its parent does not."""
     try:
@@ -98,8 +116,8 @@ def alive(pid: int) -> bool:
 
 async def gone(pid: int, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
-        while alive(pid):
-            await asyncio.sleep(0.02)  # asked again: it is no child of ours
+        while alive(pid):  # noqa: ASYNC110 - it is no child of ours
+            await asyncio.sleep(0.02)
 
 
 def mongod_of(directory: Path) -> int:
