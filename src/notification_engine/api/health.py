@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 
 from notification_engine.api.dependencies import Services
 from notification_engine.api.notifications import answer
@@ -24,7 +24,7 @@ async def live(given: Services) -> Response:
     return answer(await given.health.live())
 
 
-@root.get("/metrics", summary="Prometheus text", description=EVERYONE)
+@root.get("/metrics", summary="Prometheus text", description=EVERYONE, response_class=PlainTextResponse)
 async def metrics_text(given: Services) -> Response:
     return Response(await given.health.metrics_text(), media_type=TEXT)
 
@@ -35,7 +35,12 @@ async def status(given: Services) -> Response:
     return answer(body, 200 if body["ready"] else 503)
 
 
-@router.get("/metrics", summary="Figures: JSON, or Prometheus text to a scraper", description=EVERYONE)
+@router.get(
+    "/metrics",
+    summary="Figures: JSON, or Prometheus text to a scraper",
+    description=EVERYONE,
+    responses={200: {"content": {"text/plain": {"example": "notification_accepted_total 120.0\n"}}}},
+)
 async def metrics(request: Request, given: Services) -> Response:
     if _prefers_text(request.headers.get("accept", "")):
         return Response(await given.health.metrics_text(), media_type=TEXT)
