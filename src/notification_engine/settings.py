@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.net.guard import Guard
 
+MIN_DISTINCT = 8  # characters; 32 random hexadecimal digits have fewer once in 25 million
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -216,6 +217,8 @@ def _problems(s: Settings) -> list[str]:
         problems.append("DEBUG: must be false with ENVIRONMENT=production.")
     problems += _email_problems(s)
     problems += _address_problems(s)
+    if s.MONGODB_URL is not None and not s.MONGODB_URL.startswith(("mongodb://", "mongodb+srv://")):
+        problems.append("MONGODB_URL: must begin with mongodb:// or mongodb+srv://.")
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
@@ -252,6 +255,8 @@ def _secret_problems(s: Settings) -> list[str]:
             problems.append(f"{name}: this is the sample of the deployment guide; make one of 32 random bytes or more.")
         elif len(secret.encode()) < MIN_SECRET_BYTES:
             problems.append(f"{name}: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`).")
+        elif len(set(secret)) < MIN_DISTINCT:
+            problems.append(f"{name}: too easy to guess; make another (e.g. `openssl rand -hex 32`).")
     return problems
 
 

@@ -6,14 +6,14 @@ import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, Field
 
 from notification_engine.api.dead_letters import IntervenedOut, intervened_view
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import Line, Strict, Text
-from notification_engine.api.notifications import answer
+from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
 from notification_engine.domain.delivery import Channel, Reason
@@ -56,6 +56,7 @@ class WebhookCreatedOut(WebhookOut):
 
 class WebhooksOut(Strict):
     webhooks: list[WebhookOut]
+    next_cursor: str | None
 
 
 class TestOut(Strict):
@@ -90,13 +91,21 @@ async def create(body: WebhookIn, caller: Operator, given: Services) -> Response
 
 @router.get(
     "",
-    summary="All endpoints",
+    summary="All endpoints, oldest first",
     description="Roles: operator, admin.",
     response_model=WebhooksOut,
-    responses=problems(401, 403, 503),
+    responses=problems(401, 403, 422, 503),
 )
-async def listed(caller: Operator, given: Services) -> Response:
-    return answer({"webhooks": [_view(e) for e in await given.endpoints.list()]})
+async def listed(
+    request: Request,
+    caller: Operator,
+    given: Services,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> Response:
+    page = await given.endpoints.page(cursor, limit)
+    body = {"webhooks": [_view(e) for e in page.items], "next_cursor": page.next_cursor}
+    return answer(body, headers=next_link(request, page.next_cursor))
 
 
 @router.get(

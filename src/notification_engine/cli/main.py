@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, ParamSpec
 
 import typer
@@ -55,7 +55,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
         raise ConfigurationError("ENVIRONMENT: production is given; use `notification-engine serve`.")
 
     async def once_serving(engine: Engine, address: str) -> None:
-        await development.welcome(engine, address, print)
+        await development.welcome(engine, address, partial(print, flush=True))
 
     server.run(server.serve(settings, host=host, port=port, once_serving=once_serving))
 

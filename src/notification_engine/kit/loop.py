@@ -20,6 +20,7 @@ class Loop(ABC):
         self.interval_seconds = interval_seconds
         self.last_beat: datetime | None = None
         self.errors = 0
+        self._failing: type[Exception] | None = None
         self.ran = asyncio.Event()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -60,11 +61,20 @@ class Loop(ABC):
             try:
                 await self.run_once()
                 self.last_beat = datetime.now(UTC)
-            except Exception:
+                self._failing = None
+            except Exception as error:  # noqa: BLE001 - told by `_tell`; a loop goes on
                 self.errors += 1
-                log.exception("A loop's run failed; it runs again", loop=self.name)
+                self._tell(error)
             self.ran.set()
             await self._pause()
+
+    def _tell(self, error: Exception) -> None:
+        """The traceback once; while the same goes on (a database away, say), a line a run."""
+        if type(error) is self._failing:
+            log.warning("A loop's run failed again", loop=self.name, error=type(error).__name__)
+        else:
+            log.exception("A loop's run failed; it runs again", loop=self.name)
+        self._failing = type(error)
 
     async def _pause(self) -> None:
         try:
