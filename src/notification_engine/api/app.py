@@ -33,7 +33,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         title="IntelliBrowse Notification Engine",
         version=config.version,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
-        generate_unique_id_function=lambda route: "_".join([*route.tags, route.name]),
+        generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
     app.state.services = services
     problems.install(app)

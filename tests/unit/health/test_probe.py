@@ -174,8 +174,10 @@ async def test_a_loop_with_a_long_interval_is_not_late_within_it(rig: Rig) -> No
     assert (await rig.health.daemon())["status"] == "running"
 
 
-async def test_a_loop_that_never_ran_is_late(rig: Rig) -> None:
+async def test_a_loop_that_never_ran_is_late_after_its_time(rig: Rig) -> None:
     rig.loop.last_beat = None
+    assert (await rig.health.daemon())["status"] == "running"
+    rig.health._began_at -= timedelta(minutes=10)
     assert (await rig.health.daemon())["status"] == "degraded"
 
 
