@@ -55,7 +55,8 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
 )
 @router.post("", include_in_schema=False, status_code=202)
 async def send(body: SendIn, caller: Sender, given: Services, key: IdempotencyKey = None) -> Response:
-    return answer(accepted_view(await given.intake.accept(caller, body.to_request(), idempotency_key=key)), 202)
+    request = body.to_request(guarded=key is not None)
+    return answer(accepted_view(await given.intake.accept(caller, request, idempotency_key=key)), 202)
 
 
 def accepted_view(event: AcceptedEvent) -> dict[str, Any]:
@@ -84,7 +85,8 @@ async def send_batch(body: BatchIn, caller: Sender, given: Services) -> Response
     for index, raw in enumerate(body.notifications):
         try:
             item = BatchItemIn.model_validate(raw)
-            items.append((index, item.to_request(), item.idempotency_key))
+            key = item.idempotency_key
+            items.append((index, item.to_request(guarded=key is not None), key))
             results.append(None)
         except ValidationError as error:
             results.append({"index": index, "status": 422, "problem": problem_of_validation(error.errors())})
