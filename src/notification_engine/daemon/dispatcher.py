@@ -6,7 +6,7 @@ lease is given up; nothing is leased past the bound.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from notification_engine.daemon.lane import Lane
@@ -55,6 +55,7 @@ class Dispatcher:
         self._held: dict[str, _Held] = {}
         self._reserved = 0
         self._none_reserved = asyncio.Event()
+        self._on_room: Callable[[], None] | None = None
         self._resuming: set[asyncio.Task[None]] = set()
         self.lanes: Mapping[Channel, Lane] = {c: Lane(c, lane_bound, self._send_one, self._host) for c in channels}
 
@@ -71,6 +72,17 @@ class Dispatcher:
         self._reserved -= count
         if not self._reserved:
             self._none_reserved.set()
+        self._tell_room()
+
+    def when_room(self, tell: Callable[[], None]) -> None:
+        """Once half of the bound is free, or at once: the lanes have the other half to go on with meanwhile."""
+        self._on_room = tell
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._on_room is not None and self.room * 2 >= self._queue_size:
+            tell, self._on_room = self._on_room, None
+            tell()
 
     def take(self, notifications: Sequence[Notification]) -> None:
         """Fresh documents of a reservation, inserted under our lease; given back when a drain has begun meanwhile."""
@@ -188,6 +200,7 @@ class Dispatcher:
         held.works.discard(work.delivery.id)
         if not held.works:
             del self._held[work.notification.id]
+            self._tell_room()
 
     def _host(self, work: Work) -> str:
         return self._send.sender(work.delivery.channel).host(message_of(work))

@@ -64,6 +64,9 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)
+    # What no line shows is not gathered for it (logging HOWTO, "Optimization"): the calling frame, thread, process.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for noisy in ("pymongo", "asyncio", "aiosmtplib", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(

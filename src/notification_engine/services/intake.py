@@ -192,7 +192,10 @@ class Intake:
         """For each recipient its document and the siblings beyond 32 deliveries."""
         endpoints = await self._endpoints.enabled() if self._wants_webhook(draft.request) else []
         recipients = draft.request.recipients
-        preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
+        if len(recipients) == 1:
+            preferences = [await self._preferences.get(recipients[0].user_id)]  # a task costs more than a cached answer
+        else:
+            preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
         return [
             self._plan_one(draft, i, recipient, preference, endpoints)[1 if skip_guard and i == 0 else 0 :]
             for i, (recipient, preference) in enumerate(zip(recipients, preferences, strict=True))

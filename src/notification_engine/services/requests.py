@@ -27,7 +27,8 @@ class AttachmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class NotificationRequest:
-    """`fingerprint` is the SHA-256 of the canonical body in hex: it tells a repeated request from another one."""
+    """`fingerprint` is the SHA-256 of the canonical body in hex: it tells a repeated request from another one. Empty
+    without an idempotency key."""
 
     notification_type: str
     recipients: tuple[RecipientRequest, ...]

@@ -176,13 +176,14 @@ class SendIn(Strict):
         content = self.model_dump(exclude={"idempotency_key"})
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
-    def to_request(self) -> NotificationRequest:
+    def to_request(self, *, guarded: bool) -> NotificationRequest:
+        """`guarded`: it comes with an idempotency key; only then is there a fingerprint to compare."""
         return NotificationRequest(
             notification_type=self.notification_type,
             recipients=tuple(RecipientRequest(r.user_id, r.email, r.channels) for r in self.recipients),
             title=self.title,
             body=self.body,
-            fingerprint=self.fingerprint,
+            fingerprint=self.fingerprint if guarded else "",
             data=self.data,
             priority=self.priority,
             channels=self.channels,
