@@ -51,6 +51,7 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     POISON = "poison"
     BREAKER_OPEN = "breaker_open"
+    TEMPLATE_ERROR = "template_error"
     INTERNAL = "internal"
 
 
