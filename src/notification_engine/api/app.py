@@ -5,7 +5,19 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from notification_engine.api import health, history, live, notifications, page, preferences, problems, stream, webhooks
+from notification_engine.api import (
+    health,
+    history,
+    live,
+    notifications,
+    page,
+    preferences,
+    problems,
+    stream,
+    templates,
+    types,
+    webhooks,
+)
 from notification_engine.api.dependencies import ApiServices
 from notification_engine.api.middleware import BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
@@ -26,7 +38,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
-        for part in (history, preferences, webhooks, live, stream, notifications):
+        for part in (history, preferences, templates, types, webhooks, live, stream, notifications):
             app.include_router(part.router, prefix=PREFIX)
         app.include_router(notifications.item_router, prefix=PREFIX)
         if config.development:

@@ -14,8 +14,10 @@ from notification_engine.domain.outcome import Message, Outcome
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.realtime.hub import Hub
 from notification_engine.security.tokens import Tokens
+from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.intake import Intake
 from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, PreferenceStore
+from notification_engine.services.templates import Templates
 
 
 class HealthView(Protocol):
@@ -70,6 +72,8 @@ class ApiServices:
     history: HistoryStore
     preferences: PreferenceStore
     endpoints: EndpointAdmin
+    templates: Templates
+    catalogue: Catalogue
     check_url: Callable[[str], None]
     webhook: WebhookTester
     audit: AuditLog
