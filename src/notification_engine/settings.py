@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         128, description="Memory that one rendering may take beyond its process's own, MiB."
     )
     RENDER_CPU_SECONDS: Annotated[float, Field(ge=0.05, le=60)] = Field(
-        1, description="Processor time of one rendering, seconds; five times as much by the clock."
+        0.5, description="Processor time of one rendering, seconds; ten times as much by the clock."
     )
 
     WEBSOCKET_MAX_CONNECTIONS: Positive = Field(1000, description="Live connections of a process, SSE included.")

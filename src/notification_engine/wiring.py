@@ -152,7 +152,7 @@ class Engine:
 
     def _build_templates(self) -> None:
         s = self.settings
-        limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 5)
+        limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 10)
         self.pool = Pool(limits)
         self.renderer = PoolRenderer(self.pool)
         self.templates = Templates(TemplateDocuments(self.database), self.renderer, builtin_templates())

@@ -28,9 +28,14 @@ class EmailRenderer:
         version = await self._versions.version(key, number)
         if version is None or not version.compiled.locales:
             return RenderFailed(f"{key}: version {number} is not there")
-        name = f"{key}@{number}"
+        written = version.compiled.locales[version.compiled.pick(message.locale)]
         parts = await self._renderer.render(
-            name, version.compiled, EMAIL_PARTS, email_context(message), message.locale, message.time_zone
+            f"{key}@{number}",
+            version.compiled,
+            [part for part in EMAIL_PARTS if part in written],  # else the words of the inbox, which are rendered
+            email_context(message),
+            message.locale,
+            message.time_zone,
         )
         if isinstance(parts, RenderFailed):
             return parts

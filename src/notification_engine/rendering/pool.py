@@ -39,7 +39,7 @@ class PoolLimits:
 
     processes: int = 2
     memory_mb: int = 128
-    cpu_seconds: float = 1.0
+    cpu_seconds: float = 0.5
     wall_seconds: float = 5.0
 
 
