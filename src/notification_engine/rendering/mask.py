@@ -49,14 +49,15 @@ class Masked:
                 context.enter(text)
                 pieces.append(text)
             elif not text.startswith("{#"):
-                as_comment = context.is_text and (text.startswith("{%") or context.between_rows)
-                pieces.append(self._mark(text, as_comment=as_comment))
+                pieces.append(self._mark(text, context))
         return "".join(pieces) + source[at:]
 
-    def _mark(self, tag: str, *, as_comment: bool) -> str:
+    def _mark(self, tag: str, context: "_Context") -> str:
         self._tags.append(tag)
         word = f"{self._word}{len(self._tags) - 1}z"
-        return f"<!--{word}-->" if as_comment else word
+        if tag.startswith("{%") and context.is_tag:
+            return f' {word}="" '  # an attribute of its own, or it would run into its neighbour
+        return f"<!--{word}-->" if context.is_text and (tag.startswith("{%") or context.between_rows) else word
 
 
 class _Context:
@@ -70,6 +71,10 @@ class _Context:
     @property
     def is_text(self) -> bool:
         return self._inside == ""
+
+    @property
+    def is_tag(self) -> bool:
+        return self._inside in {"tag", "style-tag"}
 
     def enter(self, step: str) -> None:
         inside = self._inside
