@@ -164,9 +164,7 @@ class Pool:
         self._closed = True
         await self._lane.drain()
         await self._aside.drain()
-        for task in self._starting:
-            task.cancel()
-        if self._starting:
+        if self._starting:  # not cancelled: a process that is half started would be left behind
             await asyncio.wait(self._starting)
         while not self._idle.empty():
             await self._idle.get_nowait().end()
