@@ -6,6 +6,7 @@ from typing import Any
 
 from notification_engine.domain.errors import InvalidRequest
 from notification_engine.domain.template import (
+    INBOX_PARTS,
     STAND_INS,
     Compiled,
     Draft,
@@ -58,11 +59,22 @@ class PoolRenderer:
         self, name: str, compiled: Compiled, context: Mapping[str, Any], locale: str | None, time_zone: str | None
     ) -> Preview:
         picked = compiled.pick(locale)
+        context = await self._with_inbox_words(name, compiled, context, locale, time_zone)
         written = _written(_ORDER, compiled.locales[picked])
         job = _job(name, compiled, written.values(), context, locale, time_zone, missing=True)
         ok = _ok(await self._pool.run(job, aside=True), f"locales.{picked}")
         shown = {part: ok["parts"][source] for part, source in written.items()}
         return Preview(picked, _cleaned(shown), ok["missing"])
+
+    async def _with_inbox_words(
+        self, name: str, compiled: Compiled, context: Mapping[str, Any], locale: str | None, time_zone: str | None
+    ) -> Mapping[str, Any]:
+        """An e-mail may speak of `notification.title` and `.body`, which a send knows from the accept."""
+        written = _written(INBOX_PARTS, compiled.locales[compiled.pick(locale)])
+        job = _job(name, compiled, written.values(), context, locale, time_zone)
+        words = (await self._pool.run(job, aside=True)).get("ok", {})  # a fault is told with the other parts
+        told = {part: words.get(source, "") for part, source in written.items()}
+        return {**context, "notification": {**told, **context.get("notification", {})}}
 
 
 def _written(parts: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:

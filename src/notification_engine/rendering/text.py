@@ -7,6 +7,9 @@ from html.parser import HTMLParser
 _BLOCKS = frozenset({"p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "blockquote", "section"})
 _SKIPPED = frozenset({"head", "style", "script", "title", "noscript"})
 _VOID = frozenset({"br", "img", "hr", "meta", "link", "input", "col", "area", "base", "wbr"})
+_SPACES = re.compile(r"[ \t\r\xa0]+")
+_LINE_ENDS = re.compile(r" ?\n ?")
+_EMPTY_LINES = re.compile(r"\n{3,}")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 
 
@@ -20,8 +23,8 @@ def text_of(markup: str, is_mark: Callable[[str], bool] = lambda comment: False)
 
 def tidy(text: str) -> str:
     """No trailing spaces, at most one empty line in a row."""
-    lines = [re.sub(r"[ \t\xa0]+", " ", line).strip() for line in text.split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    text = _LINE_ENDS.sub("\n", _SPACES.sub(" ", text))
+    return _EMPTY_LINES.sub("\n\n", text).strip()
 
 
 class _Reader(HTMLParser):

@@ -159,8 +159,15 @@ def sample_context() -> dict[str, Any]:
     """What the engine adds to the data, for previews."""
     return context(
         {},
-        notification={"id": "ntfy_sample", "type": "sample.type", "priority": "medium", "created_at": wall_now()},
-        recipient={"user_id": "sample"},
+        notification={
+            "id": "ntfy_sample",
+            "type": "sample.type",
+            "priority": "medium",
+            "created_at": wall_now(),
+            "actions": [],
+            "correlation_id": "sample",
+        },
+        recipient={"user_id": "sample", "email": "sample@example.org", "locale": None},
     )
 
 

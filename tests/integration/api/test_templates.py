@@ -246,3 +246,22 @@ async def test_a_locale_or_zone_that_nobody_knows_is_refused(
 ) -> None:
     status, problem = await shared.call("POST", "", message(recipients=[{"user_id": "u1"} | change]))
     assert (status, problem["field"]) == (422, field)
+
+
+@pytest.mark.parametrize("key", ["system.outage", "account.password_reset"])
+async def test_a_built_in_template_can_be_seen_and_lacks_nothing(shared: Running, key: str) -> None:
+    status, shown = await shared.call("POST", f"/templates/{key}/preview", {"locale": "de-AT"})
+    assert status == 200, shown
+    assert (shown["locale"], shown["missing"]) == ("de", [])
+    assert shown["title"] in shown["text"]
+
+
+async def test_preview_and_sample_data_stay_within_the_limits(shared: Running) -> None:
+    loop = "{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}"
+    status, problem = await shared.call(
+        "PUT", "/templates/bad.sample", draft(locales={"en": {"title": "t", "body": loop}}, sample_data={"n": 50_000})
+    )
+    assert (status, problem["field"], problem["line"]) == (422, "locales.en.body", 1)
+    await publish(shared, "bad.later", locales={"en": {"title": "t", "body": loop}}, sample_data={"n": 1})
+    status, problem = await shared.call("POST", "/templates/bad.later/preview", {"data": {"n": 50_000}})
+    assert (status, problem["field"]) == (422, "locales.en.body")
