@@ -29,6 +29,7 @@ token: $(VENV)/.run
 
 docs: $(VENV)/.run
 	$(BIN)/notification-engine reference > docs/configuration.md
+	$(BIN)/notification-engine reference --types > docs/types.md
 
 clean:
 	rm -rf $(VENV) var

@@ -105,6 +105,16 @@ class Settings(BaseSettings):
     SMTP_MAX_PER_SECOND: Rate = Field(0, description="Messages a second of a process; 0: no limit.")
     SMTP_TIMEOUT_SECONDS: Seconds = Field(30, description="Deadline of one e-mail attempt, seconds.")
 
+    RENDER_PROCESSES: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Processes that render templates at once; two more stand by. Started by the first template used."
+    )
+    RENDER_MEMORY_MB: Annotated[int, Field(ge=32, le=4096)] = Field(
+        128, description="Memory that one rendering may take beyond its process's own, MiB."
+    )
+    RENDER_CPU_SECONDS: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        0.5, description="Processor time of one rendering, seconds; ten times as much by the clock."
+    )
+
     WEBSOCKET_MAX_CONNECTIONS: Positive = Field(1000, description="Live connections of a process, SSE included.")
     WEBSOCKET_HEARTBEAT_INTERVAL: Seconds = Field(30, description="Ping interval, seconds.")
     WEBSOCKET_CONNECTION_TIMEOUT: Seconds = Field(300, description="Silence after which a socket is closed, seconds.")

@@ -47,14 +47,21 @@ from notification_engine.net.exchange import Session
 from notification_engine.net.guard import Guard
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
+from notification_engine.rendering.builtin import builtin_templates
+from notification_engine.rendering.email import EmailRenderer
+from notification_engine.rendering.pool import Pool, PoolLimits
+from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.field_encryption import FieldCipher
 from notification_engine.security.tokens import Tokens
 from notification_engine.services.announce import Announce
+from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.content import Contents
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import Sender
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
+from notification_engine.services.templates import Templates
 from notification_engine.settings import Settings
 from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
@@ -68,7 +75,9 @@ from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
+from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
+from notification_engine.storage.types import Types
 from notification_engine.storage.walk import Walk
 
 CONSOLE_SENDER = "notifications@localhost"
@@ -97,6 +106,7 @@ class Engine:
         self._exclusive = exclusive
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self._build_stores(url)
+        self._build_templates()
         self._build_channels()
         self._build_services()
         self._build_loops()
@@ -138,6 +148,7 @@ class Engine:
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
         await self.email.close()
+        await self.pool.close()
         await self.outbound.close()
         await self.providers_out.close()
         await self.database.close()
@@ -164,13 +175,25 @@ class Engine:
         self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
 
+    def _build_templates(self) -> None:
+        s = self.settings
+        limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 10)
+        self.pool = Pool(limits)
+        self.renderer = PoolRenderer(self.pool)
+        self.templates = Templates(TemplateDocuments(self.database), self.renderer, builtin_templates())
+        self.catalogue = Catalogue(Types(self.database))
+
     def _build_channels(self) -> None:
         s = self.settings
         self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
         self.outbound = Outbound(self.guard)
         self.providers_out = Outbound(None)
-        attacher = Attacher(self.attachments, self.outbound.session)
-        self.email = EmailChannel(self._relays(), attacher, attempt_seconds=s.SMTP_TIMEOUT_SECONDS)
+        self.email = EmailChannel(
+            self._relays(),
+            Attacher(self.attachments, self.outbound.session),
+            attempt_seconds=s.SMTP_TIMEOUT_SECONDS,
+            render=EmailRenderer(self.templates, self.renderer).render,
+        )
         self.webhook = WebhookChannel(self.outbound.session, self.endpoints, timeout_seconds=s.WEBHOOK_TIMEOUT_SECONDS)
         self.senders: Mapping[Channel, Sender] = {
             Channel.IN_APP: InAppChannel(),
@@ -218,6 +241,8 @@ class Engine:
             self.preferences,
             self.endpoints,
             self.attachments,
+            self.catalogue,
+            Contents(self.templates, self.renderer),
             self.clock,
             self._announce,
             self.hub,
@@ -288,6 +313,8 @@ class Engine:
             intervene=Intervene(self.interventions, self._wake),
             preferences=self.preferences,
             endpoints=self.endpoints,
+            templates=self.templates,
+            catalogue=self.catalogue,
             check_url=self.guard.check_url,
             webhook=self.webhook,
             audit=self.audit,

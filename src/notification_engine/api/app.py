@@ -16,6 +16,8 @@ from notification_engine.api import (
     preferences,
     problems,
     stream,
+    templates,
+    types,
     webhooks,
 )
 from notification_engine.api.dependencies import ApiServices
@@ -40,7 +42,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
-        for part in (history, preferences, webhooks, dead_letters, live, stream, notifications):
+        for part in (history, preferences, templates, types, webhooks, dead_letters, live, stream, notifications):
             app.include_router(part.router, prefix=PREFIX)
         app.include_router(notifications.item_router, prefix=PREFIX)
         if config.development:

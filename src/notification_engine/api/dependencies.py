@@ -14,6 +14,7 @@ from notification_engine.domain.outcome import Message, Outcome
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.realtime.hub import Hub
 from notification_engine.security.tokens import Tokens
+from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import (
@@ -24,6 +25,7 @@ from notification_engine.services.ports import (
     Page,
     PreferenceStore,
 )
+from notification_engine.services.templates import Templates
 
 
 class HealthView(Protocol):
@@ -81,6 +83,8 @@ class ApiServices:
     intervene: Intervene
     preferences: PreferenceStore
     endpoints: EndpointAdmin
+    templates: Templates
+    catalogue: Catalogue
     check_url: Callable[[str], None]
     webhook: WebhookTester
     audit: AuditLog

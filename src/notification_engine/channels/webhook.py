@@ -32,6 +32,8 @@ class WebhookChannel:
         return self._hosts.get(message.endpoint or "", message.endpoint or "")
 
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
+        if message.template is not None and message.template.failed:
+            return Rejected(Reason.TEMPLATE_ERROR, PROVIDER, f"{message.template.key}: no text at accept")
         endpoint = await self._endpoints.find(message.endpoint or "")
         if endpoint is None or not endpoint.enabled:
             return Rejected(Reason.ENDPOINT_DISABLED, PROVIDER)

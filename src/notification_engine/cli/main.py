@@ -15,6 +15,7 @@ from notification_engine.cli import dev as development
 from notification_engine.cli import server
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
+from notification_engine.cli.types_reference import types_reference
 from notification_engine.domain.caller import Role
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.security.tokens import Tokens
@@ -126,9 +127,9 @@ app.command()(plainly(backups.restore))
 
 
 @app.command(hidden=True)
-def reference() -> None:
+def reference(types: Annotated[bool, typer.Option(help="docs/types.md instead.")] = False) -> None:
     """Print docs/configuration.md."""
-    typer.echo(configuration_reference(), nl=False)
+    typer.echo(types_reference() if types else configuration_reference(), nl=False)
 
 
 def _issue(settings: Settings, sub: str, roles: list[Role], minutes: float | None) -> str:

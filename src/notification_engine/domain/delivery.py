@@ -54,6 +54,7 @@ class Reason(StrEnum):
     POISON = "poison"
     BREAKER_OPEN = "breaker_open"
     ATTACHMENT_FAILED = "attachment_failed"
+    TEMPLATE_ERROR = "template_error"
     INTERNAL = "internal"
 
 

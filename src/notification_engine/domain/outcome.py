@@ -7,6 +7,7 @@ from typing import Any
 from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import Action, Priority
+from notification_engine.domain.template import TemplateUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,10 @@ class Message:
     correlation_id: str | None = None
     attempt: int = 1
     solo: bool = False
+    template: TemplateUse | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

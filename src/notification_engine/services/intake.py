@@ -21,14 +21,16 @@ from notification_engine.domain.notification import (
     MAX_DELIVERIES,
     Idempotency,
     Notification,
-    Priority,
     sibling_id,
 )
+from notification_engine.domain.notification_type import NotificationType
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import derived_ulid, new_ulid
-from notification_engine.services.plan import DEFAULT_CHANNELS, PlanInput, plan
+from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.content import Content, Contents
+from notification_engine.services.plan import PlanInput, plan
 from notification_engine.services.ports import (
     AttachmentStore,
     EndpointStore,
@@ -41,7 +43,6 @@ from notification_engine.services.requests import (
     AcceptedEvent,
     AcceptedNotification,
     NotificationRequest,
-    RecipientRequest,
 )
 
 KEY_LIFE = timedelta(hours=24)
@@ -96,6 +97,8 @@ class Intake:
         preferences: PreferenceStore,
         endpoints: EndpointStore,
         attachments: AttachmentStore,
+        catalogue: Catalogue,
+        contents: Contents,
         clock: Clock,
         observer: Observer,
         live: Live,
@@ -107,6 +110,8 @@ class Intake:
         self._preferences = preferences
         self._endpoints = endpoints
         self._attachments = attachments
+        self._catalogue = catalogue
+        self._contents = contents
         self._clock = clock
         self._observer = observer
         self._live = live
@@ -190,32 +195,34 @@ class Intake:
 
     async def _plan_all(self, draft: _Draft, *, skip_guard: bool = False) -> list[list[Notification]]:
         """For each recipient its document and the siblings beyond 32 deliveries."""
-        endpoints = await self._endpoints.enabled() if self._wants_webhook(draft.request) else []
         recipients = draft.request.recipients
+        kind = await self._catalogue.resolve(draft.request.notification_type)
+        channels = [tuple(r.channels or draft.request.channels or kind.channels) for r in recipients]
+        endpoints = await self._endpoints.enabled() if any(Channel.WEBHOOK in c for c in channels) else []
         if len(recipients) == 1:
             preferences = [await self._preferences.get(recipients[0].user_id)]  # a task costs more than a cached answer
         else:
             preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
+        contents = await self._contents.of(draft.request, kind, draft.notification_id)
         return [
-            self._plan_one(draft, i, recipient, preference, endpoints)[1 if skip_guard and i == 0 else 0 :]
-            for i, (recipient, preference) in enumerate(zip(recipients, preferences, strict=True))
+            self._plan_one(draft, i, kind, channels[i], contents[i], preference, endpoints)[skip_guard and i == 0 :]
+            for i, preference in enumerate(preferences)
         ]
-
-    def _wants_webhook(self, request: NotificationRequest) -> bool:
-        return any(Channel.WEBHOOK in (r.channels or request.channels or DEFAULT_CHANNELS) for r in request.recipients)
 
     def _plan_one(
         self,
         draft: _Draft,
         index: int,
-        recipient: RecipientRequest,
+        kind: NotificationType,
+        channels: tuple[Channel, ...],
+        content: Content,
         preference: Preference,
         endpoints: Sequence[WebhookEndpoint],
     ) -> list[Notification]:
         request, now = draft.request, self._clock.now()
+        recipient = request.recipients[index]
         due_at = max(request.scheduled_at, now) if request.scheduled_at else now
         notification_id = draft.notification_id(index)
-        channels = tuple(recipient.channels or request.channels or DEFAULT_CHANNELS)
         given = PlanInput(
             notification_id=notification_id,
             notification_type=request.notification_type,
@@ -226,6 +233,7 @@ class Intake:
             email_available=self._email_available,
             now=now,
             due_at=due_at,
+            rendered=not (content.template and content.template.failed),
         )
         planned = plan(given)
         notification = Notification(
@@ -233,15 +241,20 @@ class Intake:
             event_id=draft.event_id,
             user_id=recipient.user_id,
             notification_type=request.notification_type,
-            priority=request.priority or Priority.MEDIUM,
-            title=request.title,
-            body=request.body,
+            priority=request.priority or kind.priority,
+            title=content.title,
+            body=content.body,
             data=request.data,
             actions=list(request.actions),
             attachments=draft.attachments,
             channels=list(channels),
             created_at=now,
             email=recipient.email,
+            locale=recipient.locale,
+            time_zone=recipient.time_zone,
+            template=content.template,
+            on_unknown=kind.on_unknown,
+            transactional=kind.transactional,
             scheduled_at=request.scheduled_at,
             expires_at=request.expires_at,
             deliveries=planned.deliveries,
@@ -339,7 +352,21 @@ def split(notification: Notification) -> list[Notification]:
 
 def _sibling(notification: Notification, part: int) -> Notification:
     names = ("event_id", "user_id", "notification_type", "priority", "title", "body", "channels", "created_at")
-    more = ("data", "actions", "attachments", "email", "scheduled_at", "expires_at", "correlation_id", "source")
+    more = (
+        "data",
+        "actions",
+        "attachments",
+        "email",
+        "locale",
+        "time_zone",
+        "template",
+        "on_unknown",
+        "transactional",
+        "scheduled_at",
+        "expires_at",
+        "correlation_id",
+        "source",
+    )
     values = {name: getattr(notification, name) for name in names + more}
     return Notification(id=sibling_id(notification.id, part), **values)
 

@@ -12,8 +12,6 @@ from notification_engine.domain.notification import Decision, Inbox, delivery_id
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 
-DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.IN_APP,)
-
 
 @dataclass(frozen=True, slots=True)
 class PlanInput:
@@ -26,6 +24,7 @@ class PlanInput:
     email_available: bool
     now: datetime
     due_at: datetime
+    rendered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,8 @@ def _endpoints(given: PlanInput, channel: Channel) -> list[str | None]:
 
 
 def _planned(given: PlanInput, channel: Channel, endpoint: str | None, index: int) -> Delivery:
-    """In-app that is due now is delivered by the insert itself."""
+    """In-app that is due now is delivered by the insert itself; one whose text could not be rendered goes to its lane,
+    which ends it."""
     delivery = Delivery(
         id=delivery_id(given.notification_id, index),
         channel=channel,
@@ -84,7 +84,7 @@ def _planned(given: PlanInput, channel: Channel, endpoint: str | None, index: in
         created_at=given.now,
         updated_at=given.now,
     )
-    if channel is Channel.IN_APP and given.due_at <= given.now:
+    if channel is Channel.IN_APP and given.due_at <= given.now and given.rendered:
         delivery.status = DeliveryStatus.DELIVERED
         delivery.provider = "in_app"
         delivery.attempts = 1

@@ -127,4 +127,8 @@ def message_of(work: Work) -> Message:
         correlation_id=notification.correlation_id,
         attempt=work.attempt,
         solo=work.solo,
+        template=notification.template,
+        locale=notification.locale,
+        time_zone=notification.time_zone,
+        transactional=notification.transactional,
     )

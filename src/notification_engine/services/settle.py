@@ -177,7 +177,7 @@ class Settle:
             case Rejected(reason=reason):
                 return replace(row, delivery_status=S.FAILED, reason=reason)
             case Unknown(reason=reason):
-                resends = resends_unknown(work.notification.priority, work.resend)
+                resends = resends_unknown(work.notification.priority, work.resend, work.notification.on_unknown)
                 grace = UNKNOWN_GRACE_SECONDS if resends else None
                 return replace(
                     row, delivery_status=S.UNKNOWN, reason=reason, next_attempt_seconds=grace, held=not resends

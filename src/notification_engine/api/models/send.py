@@ -6,7 +6,9 @@ import hashlib
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 import orjson
 from email_validator import EmailNotValidError, validate_email
@@ -22,6 +24,8 @@ from notification_engine.domain.notification import (
     Action,
     Priority,
 )
+from notification_engine.domain.template import KEY_PATTERN, LOCALE_PATTERN, MAX_BODY, MAX_TITLE
+from notification_engine.rendering.formats import is_locale
 from notification_engine.services.requests import AttachmentRequest, NotificationRequest, RecipientRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -54,6 +58,23 @@ def _address(value: str) -> str:
         raise ValueError("must be an e-mail address") from None
 
 
+def _locale(value: str) -> str:
+    if not is_locale(value):
+        raise ValueError("must be a locale of CLDR such as de or de-CH")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    if value not in _zones():
+        raise ValueError("must be a time zone such as Europe/Zurich")
+    return value
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def _channel(value: Any) -> Any:
     return Channel.IN_APP if value == "websocket" else value
 
@@ -64,7 +85,7 @@ def _distinct(value: tuple[Channel, ...]) -> tuple[Channel, ...]:
     return value
 
 
-def _storable(data: dict[str, Any]) -> dict[str, Any]:
+def storable(data: dict[str, Any]) -> dict[str, Any]:
     """Depth, keys, numbers; then the size. Without recursion."""
     stack: list[tuple[Any, int]] = [(data, 1)]
     while stack:
@@ -107,6 +128,11 @@ UserId = Annotated[Line, Field(max_length=128)]
 TypeName = Annotated[str, Field(max_length=128, pattern=TYPE_PATTERN)]
 
 
+LocaleName = Annotated[str, Field(max_length=32, pattern=LOCALE_PATTERN), AfterValidator(_locale)]
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_time_zone)]
+TemplateKey = Annotated[str, Field(max_length=128, pattern=KEY_PATTERN)]
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -115,6 +141,8 @@ class RecipientIn(Strict):
     user_id: UserId
     email: Annotated[Line, Field(max_length=320), AfterValidator(_address)] | None = None
     channels: Channels | None = None
+    locale: LocaleName | None = None
+    time_zone: TimeZone | None = None
 
 
 class ActionIn(Strict):
@@ -142,13 +170,16 @@ class AttachmentIn(Strict):
 
 
 class SendIn(Strict):
-    """One notification for 1 to 1,000 recipients. A recipient's channels override the request's."""
+    """One notification for 1 to 1,000 recipients. A recipient's channels override the request's.
+
+    What is left out comes from the type: channels, priority, and title and body where it has a published template,
+    which `data` fills. `template` names another one."""
 
     notification_type: TypeName
     recipients: Annotated[tuple[RecipientIn, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
-    title: Annotated[Line, Field(max_length=200)]
-    body: Annotated[Text, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
-    data: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(default_factory=dict)
+    title: Annotated[Line, Field(max_length=MAX_TITLE)] | None = None
+    body: Annotated[Text, Field(max_length=MAX_BODY, pattern=r"^[^\x00]*$")] | None = None
+    data: Annotated[dict[str, Any], AfterValidator(storable)] = Field(default_factory=dict)
     priority: Priority | None = None
     channels: Channels | None = None
     scheduled_at: AwareDatetime | None = None
@@ -157,6 +188,7 @@ class SendIn(Strict):
     correlation_id: Key | None = None
     actions: Annotated[tuple[ActionIn, ...], Field(max_length=10)] = ()
     attachments: Annotated[tuple[AttachmentIn, ...], Field(max_length=MAX_ATTACHMENTS)] = ()
+    template: TemplateKey | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "SendIn":
@@ -180,7 +212,9 @@ class SendIn(Strict):
         """`guarded`: it comes with an idempotency key; only then is there a fingerprint to compare."""
         return NotificationRequest(
             notification_type=self.notification_type,
-            recipients=tuple(RecipientRequest(r.user_id, r.email, r.channels) for r in self.recipients),
+            recipients=tuple(
+                RecipientRequest(r.user_id, r.email, r.channels, r.locale, r.time_zone) for r in self.recipients
+            ),
             title=self.title,
             body=self.body,
             fingerprint=self.fingerprint if guarded else "",
@@ -193,6 +227,7 @@ class SendIn(Strict):
             correlation_id=self.correlation_id,
             actions=tuple(Action(a.label, a.url) for a in self.actions),
             attachments=tuple(a.to_request() for a in self.attachments),
+            template=self.template,
         )
 
 

@@ -7,7 +7,7 @@ delivery is postponed and no round is counted.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from notification_engine.channels.email.attachments import Attacher
@@ -15,6 +15,7 @@ from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
 from notification_engine.channels.email.provider import EmailProvider
 from notification_engine.domain.delivery import Channel, Reason
+from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.outcome import (
     Delivered,
     Message,
@@ -25,10 +26,16 @@ from notification_engine.domain.outcome import (
     Retry,
     Unknown,
 )
+from notification_engine.domain.template import RenderFailed
 from notification_engine.rendering.plain import Email, render_email
 from notification_engine.services.ports import Deadline
 
 PATIENCE_SECONDS = 5.0  # how long a delivery holds its slot while it waits for a token
+Render = Callable[[Message], Awaitable[Email | RenderFailed]]
+
+
+async def plainly(message: Message) -> Email | RenderFailed:
+    return render_email(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +66,12 @@ class EmailChannel:
     name = Channel.EMAIL
     repeatable = False
 
-    def __init__(self, relays: Sequence[Relay], attacher: Attacher, *, attempt_seconds: float) -> None:
+    def __init__(
+        self, relays: Sequence[Relay], attacher: Attacher, *, attempt_seconds: float, render: Render = plainly
+    ) -> None:
         self.relays = relays
         self._attacher = attacher
+        self._render = render
         self.attempt_seconds = attempt_seconds
 
     @property
@@ -81,13 +91,26 @@ class EmailChannel:
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
         if not message.endpoint:
             return Rejected(Reason.NO_ADDRESS, "engine")
-        email = render_email(message)
+        email = await self._rendered(message, deadline)
+        if not isinstance(email, Email):
+            return email
         if message.attachments:
             attached = await self._attacher.attach(message.attachments, deadline)
             if not isinstance(attached, tuple):
                 return attached
             email = replace(email, attachments=attached)
         return await self._round(email, deadline)
+
+    async def _rendered(self, message: Message, deadline: Deadline) -> Email | Rejected | Retry:
+        """Nothing has left the house yet, so whatever is not the template's own fault is tried again."""
+        try:
+            async with asyncio.timeout(max(0.001, deadline.at - time.monotonic())):
+                email = await self._render(message)
+        except (Unavailable, TimeoutError):
+            return Retry(Reason.SERVER_ERROR, "engine", detail="the renderer was not available")
+        if isinstance(email, RenderFailed):
+            return Rejected(Reason.TEMPLATE_ERROR, "engine", email.detail)
+        return email
 
     async def _round(self, email: Email, deadline: Deadline) -> Outcome:
         passed: list[PassedOver] = []
