@@ -60,9 +60,12 @@ async def test_without_a_name_there_is_no_login() -> None:
     assert not any(line.startswith(b"AUTH") for line in seen)
 
 
-@pytest.mark.parametrize("reply", [b"535 5.7.8 no\r\n", b"454 4.7.0 later\r\n"])
-async def test_a_refused_login_is_about_the_provider_and_names_no_password(reply: bytes) -> None:
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [(b"535 5.7.8 no\r\n", Reason.CREDENTIALS), (b"454 4.7.0 later\r\n", Reason.SERVER_ERROR)],
+)
+async def test_a_refused_login_is_about_the_provider_and_names_no_password(reply: bytes, reason: Reason) -> None:
     outcome = await sent(asking([], reply), "engine")
     assert isinstance(outcome, Retry)
-    assert outcome.reason is Reason.CREDENTIALS
+    assert outcome.reason is reason
     assert "hunter2" not in repr(outcome)

@@ -47,7 +47,7 @@ def nested(depth: int) -> Any:
 
 
 def test_the_smallest_request_is_taken_with_its_defaults() -> None:
-    request = sent().to_request()
+    request = sent().to_request(guarded=True)
     assert (request.priority, request.channels, request.data, request.actions) == (None, None, {}, ())
     assert (request.recipients[0].user_id, request.recipients[0].email) == ("u1", None)
 
@@ -67,7 +67,7 @@ def test_everything_arrives_as_it_was_sent() -> None:
         actions=[{"label": "Open", "url": "https://x.example/?a=b"}],
         correlation_id="c",
         dedup_key="d",
-    ).to_request()
+    ).to_request(guarded=True)
     (recipient,) = request.recipients
     assert (recipient.email, recipient.channels) == ("Ada@example.org", (Channel.WEBHOOK,))
     assert (request.priority, request.data) == (Priority.URGENT, {"run": 7})
@@ -77,7 +77,7 @@ def test_everything_arrives_as_it_was_sent() -> None:
 
 
 def test_a_time_of_another_zone_is_kept_as_utc() -> None:
-    request = sent(scheduled_at="2020-01-01T01:00:00+01:00").to_request()
+    request = sent(scheduled_at="2020-01-01T01:00:00+01:00").to_request(guarded=True)
     assert request.scheduled_at == datetime(2020, 1, 1, tzinfo=UTC)
     assert request.scheduled_at.tzinfo is UTC
 
@@ -111,7 +111,6 @@ def test_a_time_of_another_zone_is_kept_as_utc() -> None:
         ({"title": "x" * 201}, "title"),
         ({"body": "a\0b"}, "body"),
         ({"body": "x" * 65_537}, "body"),
-        ({"body": None}, "body"),
         ({"priority": "highest"}, "priority"),
         ({"channels": []}, "channels"),
         ({"channels": ["pigeon"]}, "channels.0"),
@@ -161,7 +160,7 @@ def test_a_fault_is_named_by_its_field(fields: dict[str, Any], path: str) -> Non
     ids=lambda fields: next(iter(fields)),
 )
 def test_a_bound_itself_is_taken(fields: dict[str, Any]) -> None:
-    assert SendIn.model_validate(PLAIN | fields).to_request()
+    assert SendIn.model_validate(PLAIN | fields).to_request(guarded=True)
 
 
 def test_a_fault_never_repeats_what_was_sent() -> None:

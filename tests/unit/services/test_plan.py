@@ -11,7 +11,7 @@ from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatu
 from notification_engine.domain.notification import Inbox
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
-from notification_engine.services.plan import DEFAULT_CHANNELS, Plan, PlanInput, plan
+from notification_engine.services.plan import Plan, PlanInput, plan
 
 C, S = Channel, DeliveryStatus
 TYPE = "test_execution.completed"
@@ -138,8 +138,7 @@ def test_no_sentence_holds_an_address() -> None:
     assert "ada@example.org" not in repr(planned().decisions)
 
 
-def test_the_default_is_in_app() -> None:
-    assert DEFAULT_CHANNELS == (C.IN_APP,)
+def test_without_a_channel_there_is_nothing() -> None:
     assert planned(channels=()) == Plan([], [], None)
 
 

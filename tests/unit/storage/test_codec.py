@@ -155,10 +155,10 @@ def test_what_cannot_be_stored_is_refused_by_its_field_before_it_joins_a_batch(n
 
 
 def test_a_document_may_be_nested_as_deep_as_the_rule_says() -> None:
-    document = {"data": nested(MAX_DEPTH - 2)}
+    document = {"data": nested(MAX_DEPTH - 1)}
     assert bson.decode(encode(document)) == document
     with pytest.raises(InvalidRequest, match="deep"):
-        encode({"data": nested(MAX_DEPTH - 1)})
+        encode({"data": nested(MAX_DEPTH)})
 
 
 def test_a_document_larger_than_the_bound_is_refused() -> None:
