@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import base_id
-from notification_engine.domain.outcome import Attempt, Message, Outcome, Rejected, Retry, Unknown
+from notification_engine.domain.outcome import Attempt, Message, Outcome, Retry, Unknown
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.ports import Deadline, EndpointStore, HistoryStore, NotificationStore, Sender
+from notification_engine.services.endpoint_watch import EndpointWatch
+from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender
 from notification_engine.services.settle import Settle, Work, unsettled_rows
 
 SOLO_AFTER_ABANDONED = 2  # claims that ended in a dead process, before a notification runs alone
@@ -29,14 +30,14 @@ class Send:
         settle: Settle,
         store: NotificationStore,
         history: HistoryStore,
-        endpoints: EndpointStore,
+        watch: EndpointWatch,
         clock: Clock,
     ) -> None:
         self._senders = senders
         self._settle = settle
         self._store = store
         self._history = history
-        self._endpoints = endpoints
+        self._watch = watch
         self._clock = clock
 
     def sender(self, channel: Channel) -> Sender:
@@ -58,8 +59,7 @@ class Send:
         started = time.perf_counter()
         outcome = await self._call(sender, work)
         await self._settle.outcome(work, outcome, (time.perf_counter() - started) * 1000)
-        if isinstance(outcome, Rejected) and outcome.disable_endpoint and work.delivery.endpoint:
-            await self._endpoints.disable(work.delivery.endpoint, str(outcome.reason))
+        await self._watch.observe(work.delivery.channel, work.delivery.endpoint, outcome)
 
     async def _call(self, sender: Sender, work: Work) -> Outcome:
         """A channel answers outcomes; what it raises all the same is a defect and is told as one, never lost."""
