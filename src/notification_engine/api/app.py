@@ -1,11 +1,13 @@
 """The application: routers, problems, middleware. Static paths come before `/{notification_id}`."""
 
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import (
+    dead_letters,
     health,
     history,
     live,
@@ -19,7 +21,8 @@ from notification_engine.api import (
     webhooks,
 )
 from notification_engine.api.dependencies import ApiServices
-from notification_engine.api.middleware import BodyLimit, RequestContext, TrustedHosts
+from notification_engine.api.examples import add_examples
+from notification_engine.api.middleware import Admission, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
@@ -32,13 +35,14 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         title="IntelliBrowse Notification Engine",
         version=config.version,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
+        generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
     app.state.services = services
     problems.install(app)
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
-        for part in (history, preferences, templates, types, webhooks, live, stream, notifications):
+        for part in (history, preferences, templates, types, webhooks, dead_letters, live, stream, notifications):
             app.include_router(part.router, prefix=PREFIX)
         app.include_router(notifications.item_router, prefix=PREFIX)
         if config.development:
@@ -54,6 +58,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
+    app.add_middleware(Admission, limit=config.max_in_flight, exempt=(f"{PREFIX}/stream",))
     app.add_middleware(RequestContext)
     _document_problems(app)
     return app
@@ -72,6 +77,7 @@ def _document_problems(app: FastAPI) -> None:
         for operations in document["paths"].values():
             for operation in operations.values():
                 _replace_validation_error(operation.get("responses", {}))
+        add_examples(document, PREFIX)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -80,4 +86,4 @@ def _document_problems(app: FastAPI) -> None:
 def _replace_validation_error(responses: dict[str, Any]) -> None:
     content = responses.get("422", {}).get("content", {})
     if "application/json" in content:
-        responses["422"] = problems.PROBLEMS[422]
+        responses["422"] = deepcopy(problems.PROBLEMS[422])

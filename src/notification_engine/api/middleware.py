@@ -11,6 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notification_engine.api import problems
+from notification_engine.domain.errors import Unavailable
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 
@@ -100,6 +101,31 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_bounded, send)
+
+
+class Admission:
+    """Bounds the requests under way, so that overload is refused at once and memory stays flat. Health is exempt, and
+    so are streams, which have a bound of their own."""
+
+    def __init__(self, app: ASGIApp, limit: int, exempt: Sequence[str]) -> None:
+        self._app = app
+        self._limit = limit
+        self._exempt = (*_PROBED, *exempt)
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(self._exempt):
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= self._limit:
+            error = Unavailable("Too many requests are under way.", retry_after=1)
+            await problems.respond(problems.problem_of(error), **{"Retry-After": "1"})(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
 
 class TrustedHosts:

@@ -6,21 +6,23 @@ import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
+from notification_engine.api.dead_letters import IntervenedOut, intervened_view
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import Line, Strict, Text
-from notification_engine.api.notifications import answer
+from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
 from notification_engine.domain.delivery import Channel, Reason
+from notification_engine.domain.errors import Conflict
 from notification_engine.domain.notification import Priority
 from notification_engine.domain.outcome import Delivered, Message
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.ids import new_id, new_ulid
-from notification_engine.services.ports import Deadline
+from notification_engine.services.ports import DeadLetterFilter, Deadline
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 EXAMPLE = {"url": "https://hooks.example.org/notifications", "notification_types": ["*"], "description": "Build room"}
@@ -54,6 +56,7 @@ class WebhookCreatedOut(WebhookOut):
 
 class WebhooksOut(Strict):
     webhooks: list[WebhookOut]
+    next_cursor: str | None
 
 
 class TestOut(Strict):
@@ -88,13 +91,21 @@ async def create(body: WebhookIn, caller: Operator, given: Services) -> Response
 
 @router.get(
     "",
-    summary="All endpoints",
+    summary="All endpoints, oldest first",
     description="Roles: operator, admin.",
     response_model=WebhooksOut,
-    responses=problems(401, 403, 503),
+    responses=problems(401, 403, 422, 503),
 )
-async def listed(caller: Operator, given: Services) -> Response:
-    return answer({"webhooks": [_view(e) for e in await given.endpoints.list()]})
+async def listed(
+    request: Request,
+    caller: Operator,
+    given: Services,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> Response:
+    page = await given.endpoints.page(cursor, limit)
+    body = {"webhooks": [_view(e) for e in page.items], "next_cursor": page.next_cursor}
+    return answer(body, headers=next_link(request, page.next_cursor))
 
 
 @router.get(
@@ -154,6 +165,21 @@ async def test(webhook_id: str, caller: Operator, given: Services) -> Response:
     await given.audit.append(caller, "webhook.test", webhook_id)
     reason = None if isinstance(outcome, Delivered) else getattr(outcome, "reason", None)
     return answer({"delivered": isinstance(outcome, Delivered), "reason": reason, "detail": outcome.detail})
+
+
+@router.post(
+    "/{webhook_id}/recover",
+    summary="Send again what failed since a moment and has not succeeded",
+    description="Roles: operator, admin. The dead letters of this endpoint, under their delivery ids. Audited.",
+    response_model=IntervenedOut,
+    responses=problems(401, 403, 404, 409, 422, 503),
+)
+async def recover(webhook_id: str, since: AwareDatetime, caller: Operator, given: Services) -> Response:
+    endpoint = await given.endpoints.get(webhook_id)
+    if not endpoint.enabled:
+        raise Conflict("The endpoint is disabled; enable it first.")
+    query = DeadLetterFilter(channel=Channel.WEBHOOK, endpoint=webhook_id, since=since)
+    return answer(intervened_view(await given.intervene.replay(caller, query)))
 
 
 def _test_message(endpoint: WebhookEndpoint, user_id: str) -> Message:

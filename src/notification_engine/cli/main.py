@@ -4,12 +4,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, ParamSpec
 
 import typer
 from aiohttp import ClientError, ClientSession
 
+from notification_engine.cli import backup as backups
 from notification_engine.cli import dev as development
 from notification_engine.cli import server
 from notification_engine.cli.client import NOTIFICATIONS, bearer
@@ -55,7 +56,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
         raise ConfigurationError("ENVIRONMENT: production is given; use `notification-engine serve`.")
 
     async def once_serving(engine: Engine, address: str) -> None:
-        await development.welcome(engine, address, print)
+        await development.welcome(engine, address, partial(print, flush=True))
 
     server.run(server.serve(settings, host=host, port=port, once_serving=once_serving))
 
@@ -119,6 +120,10 @@ def init_db() -> None:
     """Run the migrations (collections, indexes) and print which ones ran; harmless when repeated."""
     ran = asyncio.run(_migrate(load_settings(development=True)))
     typer.echo("\n".join(ran) if ran else "Nothing to do: every migration has run.")
+
+
+app.command()(plainly(backups.backup))
+app.command()(plainly(backups.restore))
 
 
 @app.command(hidden=True)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,12 +52,12 @@ async def serve(
 
 
 @asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[tuple[str, bool]]:
-    """The address, and whether the database is ours alone."""
+async def database(settings: Settings, parameters: Sequence[str] = ()) -> AsyncIterator[tuple[str, bool]]:
+    """The address, and whether the database is ours alone. `parameters` are for the embedded server."""
     if settings.MONGODB_URL is not None:
         yield settings.MONGODB_URL, False
         return
-    mongod = EmbeddedMongod(settings.MONGODB_DATA_DIR, find_binary(settings.MONGOD_BINARY))
+    mongod = EmbeddedMongod(settings.MONGODB_DATA_DIR, find_binary(settings.MONGOD_BINARY), parameters=parameters)
     try:
         yield await mongod.start(), True
     finally:
@@ -144,6 +144,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; name another with --port.") from None
+        raise ConfigurationError(
+            f"--port {port}: {host}:{port} cannot be listened on ({error.strerror}); name another with --port, "
+            'or make run ARGS="--port 8001".'
+        ) from None
     listener.listen(BACKLOG)
     return listener

@@ -1,7 +1,8 @@
 """A lane: the sends of one channel, highest priority first, oldest first, never more in flight than its bound.
 
 A tenth of the slots is kept for high and above. Hosts have shares: one that has not yet proven fast has one slot, and
-all such hosts together at most three quarters of the lane, so that slow receivers never become the head of the line.
+all such hosts together at most three quarters of the lane, in turns, so that slow receivers never become the head of
+the line.
 What ran alone before (poison) passes through one slot of its own.
 """
 
@@ -32,7 +33,7 @@ class Lane:
         self._host = host
         self._heap: list[tuple[int, int, str, Work]] = []
         self._order = itertools.count()
-        self._deferred: dict[str, deque[tuple[int, int, str, Work]]] = {}
+        self._deferred: dict[str, list[tuple[int, int, str, Work]]] = {}  # heaps; the hosts in the order of their turns
         self._solo: deque[Work] = deque()
         self._solo_running = False
         self._by_host: Counter[str] = Counter()
@@ -64,7 +65,7 @@ class Lane:
             entry = heapq.heappop(self._heap)
             host = entry[2]
             if host and not self._has_share(host):
-                self._deferred.setdefault(host, deque()).append(entry)
+                heapq.heappush(self._deferred.setdefault(host, []), entry)
             else:
                 self._start(entry[3], host, solo=False)
 
@@ -87,7 +88,11 @@ class Lane:
     def _has_share(self, host: str) -> bool:
         if self._fast.get(host):
             return self._by_host[host] < max(1, self.bound // 2)
-        return self._by_host[host] < 1 and self._unproven_in_flight < max(1, self.bound * 3 // 4)
+        return self._by_host[host] < 1 and self._unproven_room > 0
+
+    @property
+    def _unproven_room(self) -> int:
+        return max(1, self.bound * 3 // 4) - self._unproven_in_flight
 
     def _start(self, work: Work, host: str, *, solo: bool) -> None:
         unproven = bool(host) and not self._fast.get(host)
@@ -122,16 +127,26 @@ class Lane:
         if len(self._fast) >= MAX_HOSTS:
             self._fast.clear()
         self._fast[host] = seconds < SLOW_SECONDS
-        self._undefer(host)
-        if unproven and self._deferred:
-            self._undefer(next(iter(self._deferred)))
+        if self._fast[host]:
+            self._undefer(host, max(1, self.bound // 2) - self._by_host[host])
+        else:
+            self._undefer(host, 0)
+        self._offer_turns()
 
-    def _undefer(self, host: str) -> None:
-        """Gives a host's deferred sends back to the heap, as many as its share may now start."""
-        waiting = self._deferred.get(host)
-        room = max(1, self.bound // 2) - self._by_host[host] if self._fast.get(host) else 1
-        while waiting and room > 0:
-            heapq.heappush(self._heap, waiting.popleft())
-            room -= 1
-        if waiting is not None and not waiting:
-            del self._deferred[host]
+    def _offer_turns(self) -> None:
+        """Lets the hosts that waited longest try the free slots of those that have not proven fast."""
+        room = self._unproven_room
+        if room <= 0:
+            return
+        idle = (h for h in self._deferred if not self._fast.get(h) and not self._by_host[h])
+        for host in list(itertools.islice(idle, room)):
+            self._undefer(host, 1)
+
+    def _undefer(self, host: str, count: int) -> None:
+        """Gives so many of a host's deferred sends back to the heap; what is left goes to the end of the line."""
+        waiting = self._deferred.pop(host, None)
+        while waiting and count > 0:
+            heapq.heappush(self._heap, heapq.heappop(waiting))
+            count -= 1
+        if waiting:
+            self._deferred[host] = waiting

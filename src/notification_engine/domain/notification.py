@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, Delivery, NotificationStatus
 from notification_engine.domain.template import TemplateUse
 
@@ -96,6 +97,7 @@ class Notification:
     status: NotificationStatus = NotificationStatus.PENDING
     data: dict[str, Any] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
     email: str | None = None
     locale: str | None = None
     time_zone: str | None = None

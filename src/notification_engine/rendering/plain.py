@@ -1,20 +1,29 @@
 """From a message to an e-mail without templates: a text part and an HTML part that reads well in light and dark."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 from notification_engine.domain.outcome import Message
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Email:
-    """The content of one e-mail; `to` is a bare address."""
+    """The content of one e-mail; `to` is a bare address. `headers` come beside those that every e-mail has."""
 
     delivery_id: str
     to: str
     subject: str
     text: str
     html: str
+    headers: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[Attached, ...] = ()
 
 
 def render_email(message: Message) -> Email:

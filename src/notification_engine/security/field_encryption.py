@@ -29,11 +29,11 @@ class FieldCipher:
         return _VERSION + nonce + self._aead.encrypt(nonce, plain, _VERSION)
 
     def decrypt(self, sealed: bytes) -> bytes:
-        """Raises ConfigurationError when the key is not the one it was encrypted with."""
+        """Raises ConfigurationError when the key is not the one it was encrypted with, or what is stored was cut."""
         version, nonce, rest = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
             return self._aead.decrypt(nonce, rest, version)
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # the second: too short to hold a nonce
             raise ConfigurationError(
                 "FIELD_ENCRYPTION_KEY (or the JWT_SECRET_KEY it is derived from) is not the one that the stored "
                 "webhook secrets were encrypted with."

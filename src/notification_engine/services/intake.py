@@ -9,10 +9,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, NotificationStatus, derive_status
 from notification_engine.domain.errors import Conflict, EngineError, InvalidRequest, RequestError, Unavailable
@@ -30,7 +31,14 @@ from notification_engine.kit.ids import derived_ulid, new_ulid
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Content, Contents
 from notification_engine.services.plan import PlanInput, plan
-from notification_engine.services.ports import EndpointStore, KeyTaken, Live, NotificationStore, PreferenceStore
+from notification_engine.services.ports import (
+    AttachmentStore,
+    EndpointStore,
+    KeyTaken,
+    Live,
+    NotificationStore,
+    PreferenceStore,
+)
 from notification_engine.services.requests import (
     AcceptedEvent,
     AcceptedNotification,
@@ -38,6 +46,7 @@ from notification_engine.services.requests import (
 )
 
 KEY_LIFE = timedelta(hours=24)
+ATTACHMENT_LIFE = timedelta(days=30)  # from when it is due; after that an e-mail can no longer be replayed with it
 MAX_STAMP_AGE_SECONDS = 10.0
 GUARD_READ_SECONDS = 2.0
 
@@ -71,6 +80,7 @@ class _Draft:
     key: str | None
     ulid: str
     started: float
+    attachments: list[Attachment] = field(default_factory=list)
 
     @property
     def event_id(self) -> str:
@@ -86,6 +96,7 @@ class Intake:
         store: NotificationStore,
         preferences: PreferenceStore,
         endpoints: EndpointStore,
+        attachments: AttachmentStore,
         catalogue: Catalogue,
         contents: Contents,
         clock: Clock,
@@ -98,6 +109,7 @@ class Intake:
         self._store = store
         self._preferences = preferences
         self._endpoints = endpoints
+        self._attachments = attachments
         self._catalogue = catalogue
         self._contents = contents
         self._clock = clock
@@ -113,6 +125,7 @@ class Intake:
         InvalidRequest when the key was used for another body or a value cannot be stored."""
         key = key_digest(caller.sub, idempotency_key) if idempotency_key else None
         draft = _Draft(request, caller, key, new_ulid(int(self._clock.now().timestamp() * 1000)), time.monotonic())
+        draft.attachments = await self._keep(request)
         notifications = await self._plan_all(draft)
         if key is None:
             await self._commit(draft, notifications, guard_done=False)
@@ -145,16 +158,29 @@ class Intake:
     async def _complete(self, draft: _Draft, stored: Notification) -> AcceptedEvent:
         """Writes what a dead process did not, under ids that follow from the guard's; gives the stored answer."""
         first = _Draft(draft.request, draft.caller, None, stored.id.removeprefix("ntfy_"), draft.started)
-        rest = [parts for parts in await self._plan_all(first, skip_guard=True) if parts]
-        if rest:
-            encoded = [(n.id, self._store.encode(n)) for parts in rest for n in parts]
-            await self._store.insert(encoded)
+        followers = [n for parts in await self._plan_all(first, skip_guard=True) for n in parts]
+        there = await self._store.present([n.id for n in followers])
+        if missing := [n for n in followers if n.id not in there]:
+            # Never leased: the first request may be writing the same ids under a lease of its own.
+            await self._store.insert([(n.id, self._store.encode(n)) for n in missing])
+            # The rows must follow from here: the janitor's watermark may have passed the first request's moment.
+            self._announce(missing)
         assert stored.idempotency is not None
         accepted = [
             AcceptedNotification(first.notification_id(i), r.user_id, NotificationStatus(s))
             for i, (r, s) in enumerate(zip(draft.request.recipients, stored.idempotency.statuses, strict=True))
         ]
         return AcceptedEvent(first.event_id, accepted)
+
+    async def _keep(self, request: NotificationRequest) -> list[Attachment]:
+        """Contents are kept before the notification that names them; a repeated request finds the same ids."""
+        contents = [a.content for a in request.attachments if a.content is not None]
+        until = max(request.scheduled_at or self._clock.now(), self._clock.now()) + ATTACHMENT_LIFE
+        ids = iter(await self._attachments.keep(contents, until) if contents else [])
+        return [
+            Attachment(a.filename, a.content_type, next(ids) if a.content is not None else None, a.url)
+            for a in request.attachments
+        ]
 
     async def _read_guard(self, key: str) -> Notification | None:
         """The other request's write may be ahead of its majority: waits for it a little."""
@@ -173,7 +199,10 @@ class Intake:
         kind = await self._catalogue.resolve(draft.request.notification_type)
         channels = [tuple(r.channels or draft.request.channels or kind.channels) for r in recipients]
         endpoints = await self._endpoints.enabled() if any(Channel.WEBHOOK in c for c in channels) else []
-        preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
+        if len(recipients) == 1:
+            preferences = [await self._preferences.get(recipients[0].user_id)]  # a task costs more than a cached answer
+        else:
+            preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
         contents = await self._contents.of(draft.request, kind, draft.notification_id)
         return [
             self._plan_one(draft, i, kind, channels[i], contents[i], preference, endpoints)[skip_guard and i == 0 :]
@@ -218,6 +247,7 @@ class Intake:
             body=content.body,
             data=request.data,
             actions=list(request.actions),
+            attachments=draft.attachments,
             channels=list(channels),
             created_at=now,
             email=recipient.email,
@@ -326,6 +356,7 @@ def _sibling(notification: Notification, part: int) -> Notification:
     more = (
         "data",
         "actions",
+        "attachments",
         "email",
         "locale",
         "time_zone",

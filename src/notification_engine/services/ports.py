@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.caller import Caller
-from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
+from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.notification_type import NotificationType
 from notification_engine.domain.outcome import Attempt, Message, Outcome
@@ -40,7 +41,8 @@ class Sender(Protocol):
 class Change:
     """The next state of one delivery, applied by the transition table to the stored state under a fence.
 
-    `next_attempt_seconds` counts from the server's now. `fence` None: a callback or operator, which holds no lease.
+    `next_attempt_seconds` counts from the server's now. `fence` None: a callback, which holds no lease. `grant_rounds`:
+    an operator's replay, which counts its rounds anew.
     """
 
     document_id: str
@@ -56,6 +58,7 @@ class Change:
     mark: dict[str, int] | None = None
     release: bool = True
     surface: bool = False
+    grant_rounds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,50 @@ class InboxChange:
     unsnooze: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Every criterion that is given must hold; times are those at which the delivery became a dead letter."""
+
+    notification_type: str | None = None
+    channel: Channel | None = None
+    endpoint: str | None = None
+    reason: Reason | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    delivery_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that will not be tried again by itself, and the document that holds it."""
+
+    notification: Notification
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Intervened:
+    """What became of one batch: deliveries changed, and dead letters left alone because a lane holds their document.
+    `more`: there may be others."""
+
+    changed: int
+    skipped: int
+    more: bool
+
+
+class InterventionStore(Protocol):
+    """What people do to deliveries: each call is one transaction with its history rows and its audit row."""
+
+    async def cancel(self, caller: Caller, notification_id: str) -> Notification:
+        """Raises NotFound, and Conflict once a lane holds it or it has ended."""
+        ...
+
+    async def dead_letters(self, query: DeadLetterFilter, cursor: str | None, limit: int) -> Page: ...
+    async def dead_letter(self, delivery_id: str) -> DeadLetter: ...
+    async def replay(self, caller: Caller, query: DeadLetterFilter, limit: int) -> Intervened: ...
+    async def discard(self, caller: Caller, query: DeadLetterFilter, limit: int) -> Intervened: ...
+
+
 class NotificationStore(Protocol):
     """Ownership is in the query: a caller without operator rights only ever meets its own documents."""
 
@@ -105,6 +152,10 @@ class NotificationStore(Protocol):
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
         """By group commit with majority and journal. Raises Unavailable when the fate is unknown at the deadline."""
+        ...
+
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        """Which of these a majority has."""
         ...
 
     async def by_idempotency_key(self, key: str) -> Notification | None: ...
@@ -143,6 +194,26 @@ class PreferenceStore(Protocol):
     async def put(self, caller: Caller, preference: Preference) -> Preference: ...
 
 
+class AttachmentStore(Protocol):
+    """Contents under the hash of their bytes."""
+
+    async def keep(self, contents: Sequence[bytes], until: datetime) -> list[str]:
+        """Their ids, in order, once a majority has them."""
+        ...
+
+    async def load(self, content_ids: Sequence[str]) -> Mapping[str, bytes]: ...
+
+
+class BreakerStore(Protocol):
+    """Where the replicas' breakers meet."""
+
+    async def exchange(self, provider: str, policy: BreakerPolicy, ok: int, failed: int) -> BreakerView:
+        """Adds calls that ended since the last exchange; answers what the fleet knows."""
+        ...
+
+    async def view(self, provider: str) -> BreakerView: ...
+
+
 class EndpointStore(Protocol):
     async def enabled(self) -> list[WebhookEndpoint]: ...
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None: ...
@@ -155,6 +226,12 @@ class Live(Protocol):
     def surfaced(self, notification: Notification) -> None: ...
     def updated(self, notification: Notification) -> None: ...
     def unread(self, user_id: str, count: int) -> None: ...
+
+
+class Ledger(Protocol):
+    """The book of the 202s, kept apart from the notifications."""
+
+    def accepted(self, document_ids: Sequence[str]) -> None: ...
 
 
 class Recorder(Protocol):

@@ -18,10 +18,20 @@ class RecipientRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class NotificationRequest:
-    """`fingerprint` is the SHA-256 of the canonical body in hex: it tells a repeated request from another one.
+class AttachmentRequest:
+    """One of `content` and `url` is set."""
 
-    Title and body may be missing where a template gives them; `template` names one in place of the type's."""
+    filename: str
+    content_type: str
+    content: bytes | None = field(default=None, repr=False)
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRequest:
+    """`fingerprint` is the SHA-256 of the canonical body in hex: it tells a repeated request from another one. Empty
+    without an idempotency key. Title and body may be missing where a template gives them; `template` names one in place
+    of the type's."""
 
     notification_type: str
     recipients: tuple[RecipientRequest, ...]
@@ -36,6 +46,7 @@ class NotificationRequest:
     dedup_key: str | None = None
     correlation_id: str | None = None
     actions: tuple[Action, ...] = ()
+    attachments: tuple[AttachmentRequest, ...] = ()
     template: str | None = None
 
 

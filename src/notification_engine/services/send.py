@@ -46,7 +46,9 @@ class Send:
         """One attempt from mark to settlement. Raises only when the store does."""
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
-            await self._settle.ended(work, DeliveryStatus.EXPIRED, Reason.EXPIRED, "expires_at had passed")
+            unknown = work.delivery.status is DeliveryStatus.UNKNOWN  # and stays so: nobody knows whether it arrived
+            status = DeliveryStatus.UNKNOWN if unknown else DeliveryStatus.EXPIRED
+            await self._settle.ended(work, status, Reason.EXPIRED, "expires_at had passed", held=unknown)
             return
         sender = self._senders[work.delivery.channel]
         if work.solo and not await self._store.mark_solo(work.notification.id, work.fence):
@@ -121,6 +123,7 @@ def message_of(work: Work) -> Message:
         endpoint=delivery.endpoint,
         data=notification.data,
         actions=tuple(notification.actions),
+        attachments=tuple(notification.attachments),
         correlation_id=notification.correlation_id,
         attempt=work.attempt,
         solo=work.solo,

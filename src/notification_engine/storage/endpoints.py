@@ -2,15 +2,19 @@
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from pymongo import ReturnDocument
 
+from notification_engine.domain.cursor import decode_cursor, encode_cursor
 from notification_engine.domain.errors import NotFound
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.services.ports import Page
 from notification_engine.storage.connection import Database, Document, translated
 
 CACHE_SECONDS = 5.0
+_EPOCH = datetime.fromtimestamp(0, UTC)  # ids sort by time already; the cursor's moment stays unused
 
 
 class Cipher(Protocol):
@@ -53,6 +57,16 @@ class Endpoints:
     async def list(self) -> list[WebhookEndpoint]:
         self._cached_until = 0.0
         return sorted((await self._all()).values(), key=lambda e: e.id)
+
+    async def page(self, cursor: str | None, limit: int) -> Page:
+        """Oldest first. Raises InvalidRequest, field `cursor`."""
+        after = decode_cursor(cursor)[1] if cursor else ""
+        with translated():
+            found = self._collection.find({"_id": {"$gt": after}}, sort=[("_id", 1)], limit=limit + 1)
+            endpoints = [self._endpoint(d) async for d in found]
+        shown = endpoints[:limit]
+        more = len(endpoints) > limit
+        return Page(shown, encode_cursor(_EPOCH, shown[-1].id) if more else None)
 
     async def get(self, endpoint_id: str) -> WebhookEndpoint:
         with translated():

@@ -22,9 +22,9 @@ def in_seconds(seconds: float) -> Stage:
     return {"$add": ["$$NOW", round(seconds * 1000)]}
 
 
-def changes_pipeline(changes: Sequence[Change]) -> list[Stage]:
-    """The changes of one document under one fence."""
-    stages: list[Stage] = []
+def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) -> list[Stage]:
+    """The changes of one document under one fence. `raise_fence`: who still works on it works on a stale copy."""
+    stages: list[Stage] = [{"$set": {"lease.fence": {"$add": ["$lease.fence", 1]}}}] if raise_fence else []
     branches = [branch for change in changes if change.delivery_id for branch in _branches(change)]
     if branches:
         switch = {"$switch": {"branches": branches, "default": "$$d"}}
@@ -52,6 +52,8 @@ def _patched(change: Change) -> Stage:
     for name in ("attempts", "provider", "provider_message_id", "reason"):
         if (value := getattr(change, name)) is not None:
             values[name] = {"$literal": value}
+    if change.grant_rounds:
+        values["rounds_from"] = "$$d.attempts"
     if change.status is DeliveryStatus.DELIVERED:
         values["delivered_at"] = "$$NOW"
     gone = ["claim"]
@@ -81,7 +83,14 @@ def recompute(*, reset_deaths: bool) -> list[Stage]:
     due = {"$cond": ["$_held", "$lease.expires_at", _earliest()]}
     return [
         {"$set": {"_held": {"$and": [_HAS_OWNER, _any_delivery({"$eq": ["$$d.claim", "$lease.fence"]})]}}},
-        {"$set": {"status": status_expression(), "due_at": due, "lease": {"$cond": ["$_held", "$lease", released]}}},
+        {
+            "$set": {
+                "status": status_expression(),
+                "due_at": due,
+                "dead_at": _died(),
+                "lease": {"$cond": ["$_held", "$lease", released]},
+            }
+        },
         {"$unset": "_held"},
     ]
 
@@ -97,6 +106,29 @@ def _earliest() -> Stage:
         }
     }
     return {"$ifNull": [{"$min": {"$concatArrays": [times, ["$inbox.snoozed_until"]]}}, "$$REMOVE"]}
+
+
+def _died() -> Stage:
+    """When the last of its dead letters became one; no field at all when it has none."""
+    dead = {
+        "$and": [
+            {
+                "$or": [
+                    {"$eq": ["$$d.status", str(DeliveryStatus.FAILED)]},
+                    {"$and": [{"$eq": ["$$d.status", str(DeliveryStatus.UNKNOWN)]}, {"$eq": ["$$d.held", True]}]},
+                ]
+            },
+            {"$lte": ["$$d.discarded_at", None]},
+        ]
+    }
+    moments = {
+        "$map": {
+            "input": {"$filter": {"input": "$deliveries", "as": "d", "cond": dead}},
+            "as": "d",
+            "in": "$$d.updated_at",
+        }
+    }
+    return {"$ifNull": [{"$max": moments}, "$$REMOVE"]}
 
 
 def _any_delivery(condition: Stage) -> Stage:
@@ -156,9 +188,30 @@ def claim_pipeline(owner: str, token: str, lease_seconds: float) -> list[Stage]:
     ]
 
 
+def discard_pipeline(delivery_ids: Sequence[str]) -> list[Stage]:
+    """Takes dead letters off the list; their state stays what it is."""
+    chosen = {"$in": ["$$d.id", list(delivery_ids)]}
+    marked = {"$cond": [chosen, {"$mergeObjects": ["$$d", {"discarded_at": "$$NOW"}]}, "$$d"]}
+    stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": marked}}}}]
+    return stages + recompute(reset_deaths=False)
+
+
 def give_back_pipeline() -> list[Stage]:
     """Ends the hold of what was not begun; a lease given back does not count as a death."""
     mine = {"$eq": ["$$d.claim", "$lease.fence"]}
     freed = {"$cond": [mine, _without(["claim"], "$$d"), "$$d"]}
     stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": freed}}}}]
     return stages + recompute(reset_deaths=False)
+
+
+def another_world_pipeline(fences: int) -> list[Stage]:
+    """Ends every hold without counting a death, and raises the fence by so much that no worker of the world that the
+    document was copied from can settle it. What was held is due now, so that its next claim looks at it."""
+    freed = {
+        "fence": {"$add": [{"$ifNull": ["$lease.fence", 0]}, fences]},
+        "abandoned": {"$ifNull": ["$lease.abandoned", 0]},
+        "solo": False,
+        "solo_deaths": {"$ifNull": ["$lease.solo_deaths", 0]},
+    }
+    due = {"$cond": [_HAS_OWNER, "$$NOW", "$due_at"]}
+    return [{"$set": {"due_at": due, "lease": {"$cond": [True, freed, None]}}}]  # a bare object would be merged

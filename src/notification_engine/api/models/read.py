@@ -198,6 +198,10 @@ _SENTENCES = {
     "unknown": "Nobody can say whether it arrived",
     "expired": "Expired before it was sent",
     "suppressed": "Not sent",
+    "passed_over": "Refused, and the next provider was asked",
+    "cancelled": "Cancelled before it was sent",
+    "replayed": "Sent again by an operator",
+    "discarded": "Taken off the list of dead letters by an operator",
     "stale": "A worker without its lease brought this back; it changed nothing",
 }
 
@@ -214,6 +218,13 @@ def timeline(notification: Notification, attempts: Sequence[Attempt]) -> list[di
     return entries + [_attempt_entry(a) for a in sorted(attempts, key=lambda a: a.timestamp)]
 
 
+_NO_ATTEMPT = {"cancelled", "replayed", "discarded"}
+
+
+def _code(status: str) -> str:
+    return status if status in _NO_ATTEMPT else f"attempt_{status}"
+
+
 def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
     sentence = _SENTENCES.get(str(attempt.delivery_status), str(attempt.delivery_status))
     by = f" by {attempt.provider}" if attempt.provider else ""
@@ -221,7 +232,7 @@ def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
     more = f" ({attempt.detail})" if attempt.detail else ""
     return {
         "timestamp": attempt.timestamp,
-        "code": f"attempt_{attempt.delivery_status}",
+        "code": _code(str(attempt.delivery_status)),
         "text": f"{sentence}{by}{why}{more}.",
         "channel": attempt.channel,
         "delivery_id": attempt.delivery_id,

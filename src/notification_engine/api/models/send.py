@@ -1,5 +1,7 @@
 """The request to send: strict, bounded, every fault named by its field."""
 
+import base64
+import binascii
 import hashlib
 import math
 import re
@@ -12,6 +14,7 @@ import orjson
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from notification_engine.domain.attachment import MAX_ATTACHMENTS
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import (
     MAX_BATCH,
@@ -23,11 +26,12 @@ from notification_engine.domain.notification import (
 )
 from notification_engine.domain.template import KEY_PATTERN, LOCALE_PATTERN, MAX_BODY, MAX_TITLE
 from notification_engine.rendering.formats import is_locale
-from notification_engine.services.requests import NotificationRequest, RecipientRequest
+from notification_engine.services.requests import AttachmentRequest, NotificationRequest, RecipientRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INT64 = 2**63
 MAX_SCHEDULE = timedelta(days=366)
+CONTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$"
 TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$"
 
 
@@ -107,6 +111,14 @@ def storable(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _base64(value: str) -> str:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    return value
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
 Line = Annotated[Text, AfterValidator(_one_line)]
 ChannelName = Annotated[Channel, BeforeValidator(_channel)]
@@ -138,6 +150,25 @@ class ActionIn(Strict):
     url: Annotated[Line, Field(max_length=2048, pattern=r"^https?://[^\s]+$")]
 
 
+class AttachmentIn(Strict):
+    """Of e-mails: `content` in base64, or an address that is fetched when the e-mail is sent."""
+
+    filename: Annotated[Line, Field(max_length=255, pattern=r"^[^/\\\\]+$")]
+    content_type: Annotated[str, Field(max_length=127, pattern=CONTENT_TYPE)] = "application/octet-stream"
+    content: Annotated[str, AfterValidator(_base64)] | None = None
+    url: Annotated[Line, Field(max_length=2048)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "AttachmentIn":
+        if (self.content is None) == (self.url is None):
+            raise ValueError("content: give either content or url")
+        return self
+
+    def to_request(self) -> AttachmentRequest:
+        content = None if self.content is None else base64.b64decode(self.content)
+        return AttachmentRequest(self.filename, self.content_type, content, self.url)
+
+
 class SendIn(Strict):
     """One notification for 1 to 1,000 recipients. A recipient's channels override the request's.
 
@@ -156,6 +187,7 @@ class SendIn(Strict):
     dedup_key: Key | None = None
     correlation_id: Key | None = None
     actions: Annotated[tuple[ActionIn, ...], Field(max_length=10)] = ()
+    attachments: Annotated[tuple[AttachmentIn, ...], Field(max_length=MAX_ATTACHMENTS)] = ()
     template: TemplateKey | None = None
 
     @model_validator(mode="after")
@@ -176,7 +208,8 @@ class SendIn(Strict):
         content = self.model_dump(exclude={"idempotency_key"})
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
-    def to_request(self) -> NotificationRequest:
+    def to_request(self, *, guarded: bool) -> NotificationRequest:
+        """`guarded`: it comes with an idempotency key; only then is there a fingerprint to compare."""
         return NotificationRequest(
             notification_type=self.notification_type,
             recipients=tuple(
@@ -184,7 +217,7 @@ class SendIn(Strict):
             ),
             title=self.title,
             body=self.body,
-            fingerprint=self.fingerprint,
+            fingerprint=self.fingerprint if guarded else "",
             data=self.data,
             priority=self.priority,
             channels=self.channels,
@@ -193,6 +226,7 @@ class SendIn(Strict):
             dedup_key=self.dedup_key,
             correlation_id=self.correlation_id,
             actions=tuple(Action(a.label, a.url) for a in self.actions),
+            attachments=tuple(a.to_request() for a in self.attachments),
             template=self.template,
         )
 

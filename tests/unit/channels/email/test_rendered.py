@@ -4,11 +4,14 @@ import time
 from typing import Any
 
 import pytest
-from tests.unit.builders import a_message
+from tests.unit.builders import AloneBreakers, a_message, no_attacher
 
-from notification_engine.channels.email.channel import EmailChannel
+from notification_engine.channels.email.breaker import Breaker
+from notification_engine.channels.email.bucket import TokenBucket
+from notification_engine.channels.email.channel import EmailChannel, Relay
 from notification_engine.channels.in_app import InAppChannel
 from notification_engine.channels.webhook import WebhookChannel
+from notification_engine.domain.breaker import BreakerPolicy
 from notification_engine.domain.delivery import Reason
 from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.outcome import Accepted, Message, Outcome, Rejected, Retry
@@ -28,6 +31,8 @@ class FakeProvider:
         self.sent.append(email)
         return Accepted(self.name)
 
+    async def close(self) -> None: ...
+
 
 def channel(rendered: Any) -> tuple[EmailChannel, FakeProvider]:
     async def render(message: Message) -> Email | RenderFailed:
@@ -36,7 +41,8 @@ def channel(rendered: Any) -> tuple[EmailChannel, FakeProvider]:
         return rendered  # type: ignore[no-any-return]
 
     provider = FakeProvider()
-    return EmailChannel([provider], attempt_seconds=5, render=render), provider
+    relay = Relay(provider, Breaker("fake", BreakerPolicy(), AloneBreakers()), TokenBucket(0), 5)
+    return EmailChannel([relay], no_attacher(), attempt_seconds=5, render=render), provider
 
 
 def soon() -> Deadline:
