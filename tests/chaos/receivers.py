@@ -95,7 +95,7 @@ def first(answer: Answer, times: int = 1) -> Script:
 
 
 class Receivers:
-    """All names share one port, and each has hosts of its own: 127.x.y.z is loopback too. Mail goes to `mail`."""
+    """All names share one port, on 127.0.0.1 and on what `listen` adds (127.x.y.z is loopback too). Mail: `mail`."""
 
     def __init__(self) -> None:
         self.ledger = Receipts()
@@ -116,12 +116,15 @@ class Receivers:
         return self.mail.port
 
     async def start(self) -> None:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", 0))  # every address of 127.0.0.0/8
-        self._port = listener.getsockname()[1]
-        self._servers.append(await asyncio.start_server(self._serve, sock=listener, limit=MAX_HEAD, backlog=4096))
+        await self.listen("127.0.0.1")
         await self.mail.start()
+
+    async def listen(self, *hosts: str) -> None:
+        """On these addresses too, under the same port: the engine's shares are by host."""
+        for host in hosts:
+            server = await asyncio.start_server(self._serve, host, self._port, limit=MAX_HEAD, backlog=4096)
+            self._port = server.sockets[0].getsockname()[1]
+            self._servers.append(server)
 
     async def stop(self) -> None:
         for server in self._servers:
