@@ -5,7 +5,6 @@ An honest client drops ids that it knows, keeps the cursor of its last notificat
 
 import asyncio
 import itertools
-import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -18,7 +17,6 @@ from tests.chaos.load import API, token
 
 from notification_engine.domain.caller import Role
 
-SMALL_BUFFER = 4096
 OPENING = 64  # handshakes at once
 
 
@@ -161,9 +159,11 @@ class Fleet:
     async def complete(self, expected: dict[str, set[str]], seconds: float) -> dict[str, set[str]]:
         """Waits until each user's client has seen all that is expected; answers what is missing at the end."""
         until = time.monotonic() + seconds
-        while (missing := self._missing(expected)) and time.monotonic() < until:
+        while True:
+            missing = self._missing(expected)
+            if not missing or time.monotonic() > until:
+                return missing
             await asyncio.sleep(0.1)
-        return missing
 
     def _missing(self, expected: dict[str, set[str]]) -> dict[str, set[str]]:
         lacking = {c.user_id: c.seen.missing(expected.get(c.user_id, ())) for c in self.clients}
@@ -177,44 +177,3 @@ class Fleet:
                 await act(client)
 
         await asyncio.gather(*(one(client) for client in self.clients))
-
-
-class Deaf:
-    """A client that opens the live inbox and then never reads another byte, with a small buffer of its own."""
-
-    def __init__(self, user_id: str, *, stream: bool = False) -> None:
-        self.user_id = user_id
-        self._stream = stream
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-        self._socket.setblocking(False)
-
-    async def connect(self, address: str) -> None:
-        host, _, port = address.removeprefix("http://").partition(":")
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(self._socket, (host, int(port)))
-        await loop.sock_sendall(self._socket, self._request(host))
-        head = b""
-        while b"\r\n\r\n" not in head:
-            part = await loop.sock_recv(self._socket, 512)
-            assert part, "the engine closed during the handshake"
-            head += part
-        status = head.split(b" ", 2)[1]
-        assert status in {b"101", b"200"}, head
-
-    def close(self) -> None:
-        self._socket.close()
-
-    @property
-    def port(self) -> int:
-        """By which the engine's end of the connection can be told."""
-        return int(self._socket.getsockname()[1])
-
-    def _request(self, host: str) -> bytes:
-        given = token(self.user_id, Role.USER)
-        if self._stream:
-            lines = [f"GET {API}/stream HTTP/1.1", f"Authorization: Bearer {given}"]
-        else:
-            lines = [f"GET {API}/ws HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
-            lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Sec-WebSocket-Protocol: bearer, {given}"]
-        return "\r\n".join([*lines, f"Host: {host}", "", ""]).encode()
