@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,18 +21,21 @@ SENT = {"delivered", "accepted"}
 
 
 class Receipt(Protocol):
-    """What a receiver wrote down: `at` on the monotonic clock; `answered` whether it answered with success."""
+    """What a receiver wrote down. `at`: monotonic clock, in seconds; `answered`: it told the sender of success."""
 
-    delivery_id: str
-    notification_id: str
-    channel: str
-    at: float
-    answered: bool
+    @property
+    def delivery_id(self) -> str: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def answered(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of the API; status 0: the connection failed. `at` and `seconds` on the monotonic clock."""
+    """One answer of the API; status 0: the connection failed. `at` of the monotonic clock, in seconds."""
 
     key: str
     at: float
@@ -76,29 +79,31 @@ class Ledger:
     answers: list[Answer] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def write(self, answer: Answer) -> None:
         async with self._changed:
             self.answers.append(answer)
+            self.accepted += answer.ids
             self._changed.notify_all()
-
-    @property
-    def accepted(self) -> list[str]:
-        """The ids of every 202."""
-        return [i for answer in self.answers if answer.status == 202 for i in answer.ids]
 
     def statuses(self) -> Counter[int]:
         return Counter(answer.status for answer in self.answers)
 
-    async def reached(self, accepted: int, seconds: float = 120) -> None:
+    async def reached(self, accepted: int, seconds: float = 20) -> None:
         """Waits until so many notifications were accepted."""
-        async with asyncio.timeout(seconds), self._changed:
-            await self._changed.wait_for(lambda: len(self.accepted) >= accepted)
+        await self._until(lambda: len(self.accepted) >= accepted, seconds, f"{accepted} accepted")
 
     async def answered(self, answers: int, seconds: float = 120) -> None:
-        async with asyncio.timeout(seconds), self._changed:
-            await self._changed.wait_for(lambda: len(self.answers) >= answers)
+        await self._until(lambda: len(self.answers) >= answers, seconds, f"{answers} answers")
+
+    async def _until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(condition)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}; so far {statuses_text(self)}") from None
 
     def problem(self, text: str) -> None:
         self.problems.append(text)
@@ -151,7 +156,7 @@ async def verdict(
     accepted = ledger.accepted
     lost = {i for i in accepted if i not in documents or documents[i]["status"] in OPEN}
     lost |= unsent(documents, receipts)
-    problems += strange(documents, ledger) + doubled(documents)
+    problems += strange(documents) + doubled(documents) + uncaused(documents, ledger, receipts)
     duplicates, unexplained = repeats(ledger, receipts)
     return Row(
         fault=fault,
@@ -178,12 +183,26 @@ def unsent(documents: dict[str, Any], receipts: Sequence[Receipt]) -> set[str]:
     }
 
 
-def strange(documents: dict[str, Any], ledger: Ledger) -> list[str]:
-    """What conservation forbids: finished with a due time or a lease, unknown without any disturbance."""
+def strange(documents: dict[str, Any]) -> list[str]:
+    """What conservation forbids: finished with a due time or a lease."""
     held = [d["_id"] for d in documents.values() if d["status"] not in OPEN and d.get("lease", {}).get("owner")]
     problems = [f"{len(held)} finished and still leased, e.g. {held[0]}"] if held else []
     overdue = [d["_id"] for d in documents.values() if d["status"] not in [*OPEN, "unknown"] and "due_at" in d]
     return problems + ([f"{len(overdue)} finished and still due, e.g. {overdue[0]}"] if overdue else [])
+
+
+def uncaused(documents: dict[str, Any], ledger: Ledger, receipts: Sequence[Receipt]) -> list[str]:
+    """Unknown or failed, though every receiver was well and no disturbance touched it."""
+    refused = {receipt.delivery_id for receipt in receipts if not receipt.answered}
+    bad = [
+        delivery["id"]
+        for document in documents.values()
+        for delivery in document["deliveries"]
+        if delivery["status"] in {"unknown", "failed"}
+        and delivery["id"] not in refused
+        and all(delivery["id"] in disturbance.settled for disturbance in ledger.disturbances)
+    ]
+    return [f"{len(bad)} unknown or failed without a cause, e.g. {bad[0]}"] if bad else []
 
 
 def doubled(documents: dict[str, Any]) -> list[str]:

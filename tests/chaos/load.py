@@ -43,6 +43,14 @@ class Load:
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
 
+    async def register(self, url: str, *types: str) -> dict[str, Any]:
+        """A webhook endpoint at this address."""
+        status, endpoint = await self.call(
+            "POST", "/webhooks", {"url": url, "notification_types": list(types) or ["*"]}
+        )
+        assert status == 201, endpoint
+        return dict(endpoint)
+
     def message(self, number: int, **fields: Any) -> dict[str, Any]:
         """Request `number`, with a title of its own."""
         user = f"u{number % self.users}"
@@ -62,7 +70,7 @@ class Load:
 
     async def post(self, key: str, body: Any, *, at: str | None = None, **more: Any) -> Answer:
         """One request, written into the ledger."""
-        started = time.monotonic()
+        moment, started = time.monotonic(), time.perf_counter()
         status, ids, after = 0, (), None
         headers = {"Idempotency-Key": key}
         payload: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
@@ -76,8 +84,8 @@ class Load:
                     shown = await answer.json()
                     ids = tuple(n["notification_id"] for n in shown["notifications"])
         except (ClientError, TimeoutError, OSError):
-            status = 0
-        written = Answer(key, started, time.monotonic() - started, status, ids, after)
+            status, ids = 0, ()
+        written = Answer(key, moment, time.perf_counter() - started, status, ids, after)
         await self.ledger.write(written)
         return written
 

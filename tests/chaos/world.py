@@ -16,7 +16,8 @@ from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.engines import EngineProcess, Engines
 from tests.chaos.ledger import Db, Ledger, Row, verdict
 from tests.chaos.load import Load
-from tests.chaos.receivers import Receivers
+from tests.chaos.mail import MailAnswer, Step
+from tests.chaos.receivers import Answer, Receivers
 
 
 @dataclass
@@ -37,10 +38,14 @@ class World:
 
     async def register(self, name: str, *types: str) -> dict[str, Any]:
         """A webhook endpoint at the receiver's `name`."""
-        body = {"url": self.receivers.webhook_url(name), "notification_types": list(types) or ["*"]}
-        status, endpoint = await self.load.call("POST", "/webhooks", body)
-        assert status == 201, endpoint
-        return dict(endpoint)
+        return await self.load.register(self.receivers.webhook_url(name), *types)
+
+    def slow_receivers(self, seconds: float) -> None:
+        """Every receiver takes so long to say yes, so that there is always something on the wire."""
+        for index in range(10):
+            self.receivers.script(f"hook-{index}", Answer(delay_seconds=seconds))
+        for index in range(self.load.users):
+            self.receivers.mail.script(f"u{index}", MailAnswer(Step.TAKEN, "250 2.0.0 taken", delay_seconds=seconds))
 
     async def verdict(self, fault: str, **options: Any) -> Row:
         return await verdict(fault, self.ledger, self.receivers.receipts, self.db, **options)
@@ -80,5 +85,9 @@ async def world(
         made = World(replica_set, name, db, processes, receivers, ledger, load, random.Random(seed), directory)
         for index in range(webhooks):
             await made.register(f"hook-{index}")
-        yield made
+        try:
+            yield made
+        except BaseException:
+            print(processes.tail())
+            raise
         await replica_set.client.drop_database(name)
