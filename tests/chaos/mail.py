@@ -45,6 +45,10 @@ class MailAnswer:
     delay_seconds: float = 0.0
 
     @property
+    def refuses(self) -> bool:
+        return self.reply is not None and self.reply[0] in "45"
+
+    @property
     def told(self) -> str:
         if self.cut is not None:
             return f"{self.cut} at {self.step}"
@@ -155,9 +159,10 @@ class _Conversation:
         found = _DELIVERY.search(content)
         delivery_id = found.group(1).decode() if found else ""
         scripted = self._scripted if self._scripted and self._scripted.step is Step.TAKEN else None
-        if scripted is None or scripted.reply is None:
+        granted = scripted is None or (scripted.reply or "").startswith("2")  # a late yes is one, too
+        if granted or scripted is None or scripted.reply is None:
             told = scripted.told if scripted else "250"
-            await self._server.ledger.add(receipt(delivery_id, "email", told, answered=scripted is None))
+            await self._server.ledger.add(receipt(delivery_id, "email", told, answered=granted))
         await self._reply(Step.TAKEN)
 
     async def _reply(self, step: Step) -> bool:
@@ -166,13 +171,13 @@ class _Conversation:
         if scripted is None or scripted.step is not step:
             await self._say(_GOOD[step])
             return True
-        if step is not Step.TAKEN or scripted.reply is not None:
+        if step is not Step.TAKEN or scripted.refuses:
             await self._server.ledger.refuse(scripted.told)
         if scripted.cut is not None:
             self._cut(scripted.cut)
         await asyncio.sleep(scripted.delay_seconds if scripted.reply is not None else FOREVER)
         await self._say(scripted.reply or "")
-        return scripted.reply is not None and scripted.reply[0] in "23"
+        return not scripted.refuses
 
     def _cut(self, how: Cut) -> None:
         if how is Cut.RESET:
