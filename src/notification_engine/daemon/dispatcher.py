@@ -8,10 +8,12 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from notification_engine.daemon.lane import Lane
 from notification_engine.domain.delivery import Channel
-from notification_engine.domain.notification import Notification
+from notification_engine.domain.notification import Lease, Notification
+from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.ports import NotificationStore
 from notification_engine.services.send import Send, message_of
@@ -24,6 +26,7 @@ log = get_logger("delivery-daemon")
 class _Held:
     fence: int
     since: float
+    lease: Lease
     works: set[str] = field(default_factory=set)
 
 
@@ -36,6 +39,7 @@ class Dispatcher:
         send: Send,
         settle: Settle,
         channels: Sequence[Channel],
+        clock: Clock,
         *,
         owner: str,
         lane_bound: int,
@@ -49,6 +53,7 @@ class Dispatcher:
         self._store = store
         self._send = send
         self._settle = settle
+        self._clock = clock
         self._queue_size = queue_size
         self._processing_timeout = processing_timeout
         self._held: dict[str, _Held] = {}
@@ -89,9 +94,19 @@ class Dispatcher:
     async def renew(self) -> None:
         """Extends what is held, but for what has been held longer than the processing timeout."""
         now = time.monotonic()
-        young = [(i, h.fence) for i, h in self._held.items() if now - h.since < self._processing_timeout]
+        young = {i: h for i, h in self._held.items() if now - h.since < self._processing_timeout}
         if young:
-            await self._store.renew(self.owner, young, self.lease_seconds)
+            until = self._clock.after(self.lease_seconds)
+            await self._store.renew(self.owner, [(i, h.fence) for i, h in young.items()], self.lease_seconds)
+            self._extend([h.lease for h in young.values()], until)
+
+    def _extend(self, leases: Sequence[Lease], until: datetime) -> None:
+        """What we know of our leases. One that lapsed before the reply may have been another's by then, so that the
+        renewal did not meet it: it stays lapsed, and `Send` leaves its work to the next claim."""
+        now = self._clock.now()
+        for lease in leases:
+            if lease.expires_at is not None and lease.expires_at > now:
+                lease.expires_at = until
 
     async def drain(self, seconds: float) -> None:
         """No more claims; what has not begun is given back; what is in flight may end within `seconds`."""
@@ -120,7 +135,7 @@ class Dispatcher:
 
     def _register(self, notification: Notification, works: Sequence[Work]) -> None:
         ids = {w.delivery.id for w in works}
-        self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), ids)
+        self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), notification.lease, ids)
 
     async def _resume(self, notifications: Sequence[Notification]) -> None:
         works = [work for notification in notifications for work in self._works(notification)]

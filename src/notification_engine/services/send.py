@@ -1,7 +1,7 @@
 """Send: one delivery through its channel, as a short pipe: expired? mark where needed, call, settle.
 
-Invariant: no provider is called for a delivery whose fence is not ours when its write-ahead mark is written, and a
-channel's failure of any kind becomes an outcome.
+Invariant: no provider is called under a lease that has lapsed, nor for a delivery whose fence is not ours when its
+write-ahead mark is written, and a channel's failure of any kind becomes an outcome.
 """
 
 import asyncio
@@ -44,6 +44,9 @@ class Send:
 
     async def send(self, work: Work) -> None:
         """One attempt from mark to settlement. Raises only when the store does."""
+        if self._lapsed(work):
+            log.warning("Not sent: the lease had lapsed, the next claim sends it", delivery_id=work.delivery.id)
+            return
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
             await self._settle.ended(work, DeliveryStatus.EXPIRED, Reason.EXPIRED, "expires_at had passed")
@@ -58,6 +61,12 @@ class Send:
         await self._settle.outcome(work, outcome, (time.perf_counter() - started) * 1000)
         if isinstance(outcome, Rejected) and outcome.disable_endpoint and work.delivery.endpoint:
             await self._endpoints.disable(work.delivery.endpoint, str(outcome.reason))
+
+    def _lapsed(self, work: Work) -> bool:
+        """A process that was stopped or starved wakes up with work that may long be another's; a receiver of webhooks
+        would get it twice, because no mark is written ahead that could fail."""
+        expires_at = work.notification.lease.expires_at
+        return expires_at is not None and expires_at <= self._clock.now()
 
     async def _call(self, sender: Sender, work: Work) -> Outcome:
         """A channel answers outcomes; what it raises all the same is a defect and is told as one, never lost."""
