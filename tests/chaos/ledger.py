@@ -158,14 +158,15 @@ async def verdict(
     lost |= unsent(documents, receipts)
     problems += strange(documents) + doubled(documents) + uncaused(documents, ledger, receipts)
     duplicates, unexplained = repeats(ledger, receipts)
+    problems += [f"received again without a cause: {text}" for text in unexplained[:3]]
     return Row(
         fault=fault,
         runs=runs,
         accepted=len(accepted),
         lost=len(lost),
         duplicates=duplicates,
-        explained=duplicates - unexplained,
-        unexplained=unexplained,
+        explained=duplicates - len(unexplained),
+        unexplained=len(unexplained),
         longest_gap_seconds=ledger.longest_gap() if gap else None,
         problems=tuple(problems),
         note=note or statuses_text(ledger),
@@ -212,17 +213,19 @@ def doubled(documents: dict[str, Any]) -> list[str]:
     return [f"{len(twice)} requests made two notifications, e.g. {twice[0]}"] if twice else []
 
 
-def repeats(ledger: Ledger, receipts: Sequence[Receipt]) -> tuple[int, int]:
-    """How often a delivery was received again, and how many of these nothing explains."""
+def repeats(ledger: Ledger, receipts: Sequence[Receipt]) -> tuple[int, list[str]]:
+    """How often a delivery was received again, and which of these nothing explains."""
     by_delivery: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(receipts, key=lambda r: r.at):
         by_delivery[receipt.delivery_id].append(receipt)
-    duplicates = unexplained = 0
+    duplicates, unexplained = 0, []
     for delivery_id, own in by_delivery.items():
         left = [d for d in ledger.disturbances if delivery_id not in d.settled]
         for first, again in itertools.pairwise(own):
             duplicates += 1
-            unexplained += not _explained(first, again, left)
+            if not _explained(first, again, left):
+                after = [f"{first.at - d.began:.1f} and {again.at - d.began:.1f} s after a disturbance" for d in left]
+                unexplained.append(f"{first.channel} {delivery_id}, {', '.join(after) or 'undisturbed'}")
     return duplicates, unexplained
 
 

@@ -1,5 +1,6 @@
 """The fault suite in its short form: every promise holds under every fault, and every broken build is found."""
 
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.chaos.broken import BUILDS
@@ -12,6 +13,7 @@ SEED = 1
 FOUND_BY = {
     "ack-before-write": "engine killed mid-batch",
     "no-write-ahead-mark": "engine killed mid-batch",
+    "unfenced-settlement": "stale worker",
 }
 
 
