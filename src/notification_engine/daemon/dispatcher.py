@@ -6,18 +6,23 @@ lease is given up; nothing is leased past the bound.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from notification_engine.daemon.lane import Lane
 from notification_engine.domain.delivery import Channel
+from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import Lease, Notification
+from notification_engine.kit.batching import Batcher
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.ports import NotificationStore
+from notification_engine.services.ports import NotificationStore, Postponed
 from notification_engine.services.send import Send, message_of
 from notification_engine.services.settle import Settle, Work
+
+DEFERRED_SHARE = 8  # of the queue's size, one part may wait in a lane for hosts that do not move
 
 log = get_logger("delivery-daemon")
 
@@ -59,7 +64,12 @@ class Dispatcher:
         self._held: dict[str, _Held] = {}
         self._reserved = 0
         self._resuming: set[asyncio.Task[None]] = set()
-        self.lanes: Mapping[Channel, Lane] = {c: Lane(c, lane_bound, self._send_one, self._host) for c in channels}
+        self._postponing: Batcher[Postponed, None] = Batcher(self._postpone, max_batch=500, max_waiting=queue_size)
+        deferred = max(1, queue_size // DEFERRED_SHARE)
+        bound = min(lane_bound, queue_size)
+        self.lanes: Mapping[Channel, Lane] = {
+            c: Lane(c, bound, self._send_one, self._host, deferred_bound=deferred) for c in channels
+        }
 
     @property
     def room(self) -> int:
@@ -87,9 +97,14 @@ class Dispatcher:
         """Documents of a sweep; re-claimed ones are resumed from the history before anything is sent."""
         for notification in notifications:
             self._register(notification, self._works(notification))
-        task = asyncio.create_task(self._resume(notifications))
-        self._resuming.add(task)
-        task.add_done_callback(self._resuming.discard)
+        self._begin(self._resume(notifications))
+
+    def shed(self) -> None:
+        """Gives back, to be claimed later, what waits in a lane for hosts that do not move: it would take the room of
+        what can be sent."""
+        for lane in self.lanes.values():
+            if taken := lane.shed():
+                self._begin(self._give_back_later(taken))
 
     async def renew(self) -> None:
         """Extends what is held, but for what has been held longer than the processing timeout."""
@@ -160,11 +175,32 @@ class Dispatcher:
             self._held.pop(notification.id, None)
             await self._settle.surfaced(Work(notification, notification.deliveries[0], notification.lease.fence))
 
+    def _begin(self, resuming: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(resuming)
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def _give_back_later(self, taken: Sequence[tuple[Work, float]]) -> None:
+        try:
+            await self._postponing.submit_many(
+                [Postponed(w.notification.id, w.delivery.id, w.fence, seconds) for w, seconds in taken]
+            )
+        except EngineError:
+            log.warning("What waits for slow hosts could not be given back; its leases will expire", count=len(taken))
+        finally:
+            for work, _ in taken:
+                self._drop(work)
+
+    async def _postpone(self, batch: list[Postponed]) -> list[None]:
+        await self._store.postpone(batch)
+        return [None] * len(batch)
+
     def _put(self, works: Sequence[Work]) -> None:
         for work in works:
             self.lanes[work.delivery.channel].put(work)
         for lane in self.lanes.values():
             lane.pump()
+        self.shed()
 
     async def _send_one(self, work: Work) -> None:
         try:

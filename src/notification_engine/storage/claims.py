@@ -10,10 +10,16 @@ from pymongo.errors import PyMongoError
 from notification_engine.domain.notification import RANK, Notification
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
-from notification_engine.services.ports import Change
+from notification_engine.services.ports import Change, Postponed
 from notification_engine.storage.codec import to_notification
 from notification_engine.storage.connection import Database, translated
-from notification_engine.storage.pipelines import changes_pipeline, claim_pipeline, give_back_pipeline, in_seconds
+from notification_engine.storage.pipelines import (
+    changes_pipeline,
+    claim_pipeline,
+    give_back_pipeline,
+    in_seconds,
+    postpone_pipeline,
+)
 
 QUEUE_INDEX = "queue"
 OVERSAMPLING = 4  # with several daemons: candidates asked for, as a multiple of what is to be claimed
@@ -93,6 +99,14 @@ class Claims:
         if writes:
             with translated():
                 await self._collection.bulk_write(writes, ordered=False)
+
+    async def postpone(self, given: Sequence[Postponed]) -> None:
+        groups: dict[tuple[str, int], dict[str, float]] = {}
+        for one in given:
+            groups.setdefault((one.document_id, one.fence), {})[one.delivery_id] = one.seconds
+        writes: list[Any] = [UpdateOne(_fenced(*key), postpone_pipeline(seconds)) for key, seconds in groups.items()]
+        with translated():
+            await self._collection.bulk_write(writes, ordered=False)
 
     async def free_all(self) -> int:
         """Every lease ends now. Only for the holder of the embedded database's directory lock, at its start: nobody

@@ -4,7 +4,7 @@ Invariant: every write that touches a delivery ends with `recompute`, so `status
 from the deliveries as they are stored, whatever another lane wrote meanwhile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -161,4 +161,18 @@ def give_back_pipeline() -> list[Stage]:
     mine = {"$eq": ["$$d.claim", "$lease.fence"]}
     freed = {"$cond": [mine, _without(["claim"], "$$d"), "$$d"]}
     stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": freed}}}}]
+    return stages + recompute(reset_deaths=False)
+
+
+def postpone_pipeline(seconds: Mapping[str, float]) -> list[Stage]:
+    """Ends the hold of these deliveries, by id, and moves their next moment; nothing else of them changes."""
+    branches = [
+        {
+            "case": {"$and": [{"$eq": ["$$d.id", delivery_id]}, {"$eq": ["$$d.claim", "$lease.fence"]}]},
+            "then": {"$mergeObjects": [_without(["claim"], "$$d"), {"next_attempt_at": in_seconds(after)}]},
+        }
+        for delivery_id, after in seconds.items()
+    ]
+    switch = {"$switch": {"branches": branches, "default": "$$d"}}
+    stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": switch}}}}]
     return stages + recompute(reset_deaths=False)
