@@ -15,6 +15,8 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from tests.chaos.cluster import die_with_parent, free_port
 
+import notification_engine
+
 SECRET = "a secret of the fault suite, 32 bytes or more"
 START_SECONDS = 60
 SETTINGS: dict[str, Any] = {
@@ -41,8 +43,14 @@ FAKETIME = (
 
 
 def environment(settings: Mapping[str, Any]) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "PYTHONPATH", "LANG", "TMPDIR"}}
-    return inherited | {k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in settings.items()}
+    """The engine that runs is the one that the suite imports."""
+    inherited = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    source = Path(notification_engine.__file__).parents[1]
+    return (
+        inherited
+        | {"PYTHONPATH": str(source)}
+        | {k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in settings.items()}
+    )
 
 
 class EngineProcess:

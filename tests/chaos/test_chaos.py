@@ -14,6 +14,7 @@ FOUND_BY = {
     "ack-before-write": "engine killed mid-batch",
     "no-write-ahead-mark": "engine killed mid-batch",
     "unfenced-settlement": "stale worker",
+    "write-concern-1": "both secondaries gone",
 }
 
 
