@@ -79,6 +79,7 @@ class Ledger:
     answers: list[Answer] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    meant: set[str] = field(default_factory=set)  # deliveries whose bad end the fault itself asks for and checks
     accepted: list[str] = field(default_factory=list)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -194,7 +195,7 @@ def strange(documents: dict[str, Any]) -> list[str]:
 
 def uncaused(documents: dict[str, Any], ledger: Ledger, receipts: Sequence[Receipt]) -> list[str]:
     """Unknown or failed, though every receiver was well and no disturbance touched it."""
-    refused = {receipt.delivery_id for receipt in receipts if not receipt.answered}
+    refused = {receipt.delivery_id for receipt in receipts if not receipt.answered} | ledger.meant
     bad = [
         delivery["id"]
         for document in documents.values()
