@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ class Seen:
     """The ledger of one client over all its connections. `frames` are the notification frames of the newest one."""
 
     ids: Counter[str] = field(default_factory=Counter)
-    frames: list[tuple[str, str]] = field(default_factory=list)  # visible_at, id
+    frames: list[tuple[datetime, str]] = field(default_factory=list)  # visible_at, id
     cursor: str | None = None
     resets: int = 0
     connections: int = 0
@@ -42,7 +43,7 @@ class Seen:
             case "notification":
                 shown = frame["notification"]
                 self.ids[shown["notification_id"]] += 1
-                self.frames.append((shown["visible_at"], shown["notification_id"]))
+                self.frames.append((datetime.fromisoformat(shown["visible_at"]), shown["notification_id"]))
                 self.cursor = frame["cursor"]
             case "reset":
                 self.resets += 1
