@@ -36,10 +36,7 @@ SETTINGS: dict[str, Any] = {
     "SMTP_FROM_EMAIL": "engine@example.org",
     "SMTP_TIMEOUT_SECONDS": 5,
 }
-FAKETIME = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-)
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 def environment(settings: Mapping[str, Any]) -> dict[str, str]:

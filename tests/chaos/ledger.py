@@ -128,11 +128,12 @@ async def settled_deliveries(db: Db) -> set[str]:
     return set(await db["notification_history"].distinct("delivery_id"))
 
 
-async def until_terminal(db: Db, seconds: float) -> list[str]:
+async def until_terminal(db: Db, seconds: float, match: dict[str, Any] | None = None) -> list[str]:
     """Waits until nothing is open; answers what still is when the time is over."""
+    still = {"status": {"$in": OPEN}} | (match or {})
     until = time.monotonic() + seconds
     while True:
-        left = [d["_id"] async for d in db["notifications"].find({"status": {"$in": OPEN}}, {"_id": 1}, limit=20)]
+        left = [d["_id"] async for d in db["notifications"].find(still, {"_id": 1}, limit=20)]
         if not left or time.monotonic() > until:
             return left
         await asyncio.sleep(0.1)

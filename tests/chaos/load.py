@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from joserfc import jwt
+from joserfc.jwk import OctKey
 from tests.chaos.engines import SECRET
 from tests.chaos.ledger import Answer, Ledger
 
 from notification_engine.domain.caller import Role
-from notification_engine.security.tokens import Tokens
 
 API = "/api/v1/notifications"
 MIX: tuple[tuple[str, ...], ...] = (("in_app",), ("email",), ("webhook",), ("in_app", "email", "webhook"))
 REQUEST_SECONDS = 15.0  # past the engine's own deadline for an accept (10 s)
 
 
-def token(sub: str = "chaos", *roles: Role, minutes: float = 240) -> str:
-    return Tokens(SECRET, "HS256").issue(sub, list(roles or (Role.USER, Role.SERVICE, Role.OPERATOR)), minutes)
+def token(sub: str = "chaos", *roles: Role, days: int = 4) -> str:
+    """Issued and valid so many days ago and ahead: no jump of an engine's clock in the suite outlives it."""
+    now = int(time.time())
+    names = [str(role) for role in roles or (Role.USER, Role.SERVICE, Role.OPERATOR)]
+    claims = {"sub": sub, "roles": names, "iat": now - days * 86_400, "exp": now + days * 86_400}
+    return jwt.encode({"alg": "HS256", "typ": "JWT"}, claims, OctKey.import_key(SECRET.encode()))
 
 
 @dataclass
@@ -111,3 +116,8 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, count)):
                 group.create_task(client())
+
+    async def flow(self, stop: asyncio.Event, *, concurrency: int = 4) -> None:
+        """Goes on until it is told to stop; what was begun is ended."""
+        while not stop.is_set():
+            await self.run(2 * concurrency, concurrency=concurrency)

@@ -17,7 +17,7 @@ from tests.chaos.world import World, world
 DEADLINE_SECONDS = 12.0  # 503 within the engine's own deadline of 10 s, and a margin for a busy machine
 RECOVERY_SECONDS = 30
 COMMANDS = ("insert", "update", "find")  # `update` is the claim, the settlement (bulk_write) and the renewal
-SMALL_DISK = 300 * 1024 * 1024
+SMALL_DISK = 380 * 1024 * 1024
 
 
 @fault("primary steps down", full=10_000, short=600)
@@ -200,7 +200,7 @@ async def leads(members: Cluster, member: Member) -> bool:
 async def fill(w: World, member: Member) -> None:
     """Under load: a file and other data take what is left, until the server gives up and another leads."""
     stop = asyncio.Event()
-    load = asyncio.create_task(flow(w, stop))
+    load = asyncio.create_task(w.load.flow(stop))
     try:
         await asyncio.to_thread(take_all, member.directory / "ballast")
         await write_until_dead(w, member)
@@ -213,23 +213,24 @@ async def fill(w: World, member: Member) -> None:
     await w.cluster.restart(member)
 
 
-async def flow(w: World, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        await w.load.run(8, concurrency=4)
-
-
 async def write_until_dead(w: World, member: Member) -> None:
     """Another application's data, a megabyte at a time, straight to that member."""
-    async with member.client(w=1, socketTimeoutMS=5000) as client:
-        async with asyncio.timeout(60):
-            for _ in range(SMALL_DISK // 2**20):
-                try:
-                    await client["ballast"]["data"].insert_one({"data": bytes(2**20)})
-                except PyMongoError:  # full, or dead of it
-                    break
     assert member.child is not None
-    async with asyncio.timeout(60):
-        await member.child.wait()
+    writing = asyncio.create_task(write_until_refused(member))
+    try:
+        async with asyncio.timeout(60):
+            await member.child.wait()
+    finally:
+        writing.cancel()
+
+
+async def write_until_refused(member: Member) -> None:
+    async with member.client(w=1, retryWrites=False) as client:
+        for _ in range(SMALL_DISK // 2**20):
+            try:
+                await client["ballast"]["data"].insert_one({"data": bytes(2**20)})
+            except PyMongoError:  # full, or dead of it
+                return
 
 
 def take_all(ballast: Path) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from tests.chaos.clients import Fleet
 from tests.chaos.cluster import Cluster
+from tests.chaos.engines import EngineProcess
 from tests.chaos.faults import fault
-from tests.chaos.ledger import OPEN, Row, settled_deliveries, until_terminal
+from tests.chaos.ledger import OPEN, Row, settled_deliveries, statuses_text, until_terminal
 from tests.chaos.wait import until
 from tests.chaos.world import World, world
 
@@ -86,3 +89,93 @@ async def stop_past_lease(w: World, run: int) -> None:
     except AssertionError:
         w.ledger.problem(f"run {run}: not all of {len(late)} sends of a lapsed lease were recorded as stale")
     await until_terminal(w.db, 60)
+
+
+DRAIN_SECONDS = 5 + 5 + 5 + 2  # the longest attempt, the drain's margin, the server's grace, a busy machine
+
+
+@fault("SIGTERM under load", full=20, short=2)
+async def terminated(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
+    """`count` times one of two engines is asked to end, with sends on the wire, sockets and streams open."""
+    longest = 0.0
+    async with world(shared, seed=seed, engines=2, broken=broken) as w:
+        w.slow_receivers(0.3)
+        stop = asyncio.Event()
+        load = asyncio.create_task(w.load.flow(stop))
+        for run in range(count):
+            engine = w.engines[run % 2]
+            async with Fleet([f"u{i}" for i in range(20)], streams=10) as fleet:
+                await fleet.connect(engine.address)
+                await w.ledger.reached(len(w.ledger.accepted) + 60)
+                began = time.monotonic()
+                engine.terminate()
+                status = await engine.wait(60)
+                longest = max(longest, time.monotonic() - began)
+                w.ledger.check(status == 0, f"run {run}: exit status {status}")
+            await engine.start()
+        stop.set()
+        await load
+        w.ledger.check(longest <= DRAIN_SECONDS, f"{longest:.1f} s until the end, more than {DRAIN_SECONDS} s")
+        note = f"longest drain {longest:.1f} s; {statuses_text(w.ledger)}"
+        return await w.verdict("SIGTERM under load", runs=count, note=note, gap=True)
+
+
+JUMPS = ("+1h", "-1h", "+1d", "-1d")
+
+
+@fault("clock jumps", full=10, short=4)
+async def clock_jumps(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
+    """`count` times the wall clock of one of two engines jumps under load, by an hour or a day, there and back."""
+    async with world(shared, seed=seed, broken=broken, LEASE_SECONDS=LEASE_SECONDS) as w:
+        clock = w.directory / "clock"
+        clock.write_text("+0")
+        moved = await w.engines.add(clock=clock)
+        w.load.addresses = [e.address for e in w.engines.all]
+        w.slow_receivers(0.3)
+        ahead = [await schedule(w, number) for number in range(10)]
+        stop = asyncio.Event()
+        load = asyncio.create_task(w.load.flow(stop))
+        for run in range(count):
+            await w.ledger.reached(len(w.ledger.accepted) + 40)
+            move(clock, JUMPS[run % len(JUMPS)])
+            off = await seconds_off(w, moved)
+            w.ledger.check(abs(off) > 3000, f"the clock moved by {off:.0f} s only: this fault proves nothing")
+            await w.ledger.reached(len(w.ledger.accepted) + 40)
+            move(clock, "+0")
+        stop.set()
+        await load
+        w.ledger.check(moved.alive, "the engine ended")
+        await until_terminal(w.db, RECOVERY_SECONDS, {"_id": {"$nin": ahead}})
+        await nothing_stolen(w, ahead)
+        return await w.verdict("clock jumps", runs=count)
+
+
+def move(clock: Path, offset: str) -> None:
+    """At once for its reader: never an empty file."""
+    new = clock.with_suffix(".new")
+    new.write_text(offset)
+    new.rename(clock)
+
+
+async def seconds_off(w: World, engine: EngineProcess) -> float:
+    """How far its wall clock is from ours, by its own word."""
+    _, status = await w.load.call("GET", "/health/status", at=engine.address)
+    return datetime.fromisoformat(status["timestamp"]).timestamp() - time.time()
+
+
+async def schedule(w: World, number: int) -> str:
+    """One for later, outside the ledger."""
+    body = w.load.message(1_000_000 + number, scheduled_at=(datetime.now(UTC) + timedelta(hours=2)).isoformat())
+    status, answer = await w.load.call("POST", "", body)
+    assert status == 202, answer
+    return str(answer["notifications"][0]["notification_id"])
+
+
+async def nothing_stolen(w: World, ahead: list[str]) -> None:
+    """No lease was taken from an engine that lived, and nothing was sent before its time."""
+    collection = w.db["notifications"]
+    stolen = await collection.count_documents({"lease.fence": {"$gt": 1}, "_id": {"$nin": ahead}})
+    w.ledger.check(not stolen, f"{stolen} were claimed though their first lease had not ended")
+    early = await collection.count_documents({"_id": {"$in": ahead}, "status": {"$ne": "scheduled"}})
+    w.ledger.check(not early, f"{early} of {len(ahead)} scheduled were begun before their time")
+    await collection.delete_many({"_id": {"$in": ahead}})
