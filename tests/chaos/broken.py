@@ -4,15 +4,22 @@ Each takes away one mechanism of the design, and nothing else, so that the suite
 """
 
 import asyncio
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from pymongo.asynchronous.collection import AsyncCollection
+
 from notification_engine.cli.main import app
-from notification_engine.services.ports import Inserted
+from notification_engine.kit.clock import Clock
+from notification_engine.services.ports import Change, Inserted
 from notification_engine.services.settle import Settle, Work
 from notification_engine.storage import claims, connection
 from notification_engine.storage.notifications import Notifications
+from notification_engine.wiring import Engine
 
 BUILDS: dict[str, Callable[[], None]] = {}
 _behind: set[asyncio.Task[Any]] = set()
@@ -59,6 +66,46 @@ def _no_write_ahead_mark() -> None:
         return True
 
     Settle.mark = unmarked  # type: ignore[method-assign]
+
+
+@build("client-due-at")
+def _client_due_at() -> None:
+    """The next moment follows from the one delivery that the lane knows, not from what is stored."""
+
+    def computed(changes: Sequence[Change]) -> list[Any]:
+        stages = changes_pipeline(changes)
+        times = [c.next_attempt_seconds for c in changes if c.next_attempt_seconds is not None]
+        due = claims.in_seconds(min(times)) if times else "$$REMOVE"
+        free = {"$unsetField": {"field": "owner", "input": "$lease"}}
+        return [*stages, {"$set": {"due_at": due, "lease": free}}]
+
+    changes_pipeline = claims.changes_pipeline
+    claims.changes_pipeline = computed
+
+
+@build("claim-without-exists")
+def _claim_without_exists() -> None:
+    update_many = AsyncCollection.update_many
+
+    async def unchecked(self: Any, match: Any, update: Any, **given: Any) -> Any:
+        if "$expr" in match:
+            match = {k: v for k, v in match.items() if k != "due_at"}
+        return await update_many(self, match, update, **given)
+
+    AsyncCollection.update_many = unchecked  # type: ignore[method-assign]
+
+
+@build("wall-clock")
+def _wall_clock() -> None:
+    Clock.now = lambda self: datetime.fromtimestamp(int(time.time() * 1000) / 1000, UTC)  # type: ignore[method-assign]
+
+
+@build("no-drain")
+def _no_drain() -> None:
+    async def at_once(self: Engine) -> None:
+        os._exit(0)
+
+    Engine.drain = at_once  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ FOUND_BY = {
     "no-write-ahead-mark": "engine killed mid-batch",
     "unfenced-settlement": "stale worker",
     "write-concern-1": "both secondaries gone",
+    "client-due-at": "two lanes settle one notification",
+    "claim-without-exists": "daemons compete for what is due",
+    "wall-clock": "clock jumps",
+    "no-drain": "SIGTERM under load",
 }
 
 
