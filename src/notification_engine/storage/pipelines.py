@@ -37,11 +37,17 @@ def changes_pipeline(changes: Sequence[Change]) -> list[Stage]:
 def _branches(change: Change) -> list[Stage]:
     """Allowed by the table: the patch. Not allowed: only the lane's hold ends."""
     mine = {"$eq": ["$$d.id", change.delivery_id]}
-    allowed = {"$in": ["$$d.status", [str(s) for s in ALLOWED_FROM[change.status]]]}
+    allowed = {"$in": ["$$d.status", [str(s) for s in allowed_from(change)]]}
     branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
     if change.release:
         branches.append({"case": mine, "then": _without(["claim"], "$$d")})
     return branches
+
+
+def allowed_from(change: Change) -> list[DeliveryStatus]:
+    """By the table; but a lane's retry, which has a fence, does not revive what feedback has ended meanwhile."""
+    lanes_retry = change.status is DeliveryStatus.PENDING and change.fence is not None
+    return [s for s in ALLOWED_FROM[change.status] if not (lanes_retry and s is DeliveryStatus.FAILED)]
 
 
 def _patched(change: Change) -> Stage:
