@@ -134,6 +134,28 @@ async def mail_lies(count: int, seed: int, shared: Cluster | None, broken: str |
         return await judged(w, "mail server refuses, cuts and lies", cases, bodies, count)
 
 
+def early_answers() -> list[MailAnswer]:
+    """Before the server knows whom a message is for."""
+    kinds = [("421 4.3.2 not now", None), (None, mail.Cut.RESET), (None, mail.Cut.END), (None, None)]
+    steps = (Step.CONNECT, Step.EHLO, Step.MAIL)
+    return [MailAnswer(step, reply, cut) for step in steps for reply, cut in kinds]
+
+
+@fault("mail server fails before the recipient", full=500, short=24)
+async def mail_fails_early(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
+    """The first `count` conversations fail at connect, EHLO or MAIL; each message is sent once in the end."""
+    settings = {"SMTP_TIMEOUT_SECONDS": DEADLINE_SECONDS, "NOTIFICATION_RETRY_MAX_ATTEMPTS": 20}
+    async with world(shared, seed=seed, broken=broken, webhooks=0, **settings) as w:
+        answers = early_answers()
+        w.receivers.mail.connect_script = lambda seen: answers[seen % len(answers)] if seen < count else None
+        await w.load.run(count, channels=["email"])
+        row = await w.verdict("mail server fails before the recipient", runs=count, within_seconds=120)
+        async for document in w.db["notifications"].find({}, {"status": 1}):
+            w.ledger.check(document["status"] == "accepted", f"ended as {document['status']}")
+        w.ledger.check(w.receivers.ledger.refused.total() == count, f"{w.receivers.ledger.refused.total()} refused")
+        return replace(row, problems=(*row.problems, *_summary(w.ledger.problems)))
+
+
 @fault("accept, then drop", full=1_000, short=60)
 async def accept_then_drop(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """The mail server takes the message and resets before it answers: `unknown`; high priority resends after a grace
