@@ -9,7 +9,6 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from notification_engine.daemon.lane import Lane
 from notification_engine.domain.delivery import Channel
@@ -97,14 +96,14 @@ class Dispatcher:
         """Documents of a sweep; re-claimed ones are resumed from the history before anything is sent."""
         for notification in notifications:
             self._register(notification, self._works(notification))
-        self._begin(self._resume(notifications))
+        self._background(self._resume(notifications))
 
     def shed(self) -> None:
         """Gives back, to be claimed later, what waits in a lane for hosts that do not move: it would take the room of
         what can be sent."""
         for lane in self.lanes.values():
             if taken := lane.shed():
-                self._begin(self._give_back_later(taken))
+                self._background(self._give_back_later(taken))
 
     async def renew(self) -> None:
         """Extends what is held, but for what has been held longer than the processing timeout."""
@@ -152,6 +151,11 @@ class Dispatcher:
         ids = {w.delivery.id for w in works}
         self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), notification.lease, ids)
 
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
     async def _resume(self, notifications: Sequence[Notification]) -> None:
         works = [work for notification in notifications for work in self._works(notification)]
         try:
@@ -174,11 +178,6 @@ class Dispatcher:
         for notification in notifications:
             self._held.pop(notification.id, None)
             await self._settle.surfaced(Work(notification, notification.deliveries[0], notification.lease.fence))
-
-    def _begin(self, resuming: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(resuming)
-        self._resuming.add(task)
-        task.add_done_callback(self._resuming.discard)
 
     async def _give_back_later(self, taken: Sequence[tuple[Work, float]]) -> None:
         try:
