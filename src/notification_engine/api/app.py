@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import health, history, live, notifications, page, preferences, problems, stream, webhooks
+from notification_engine.api.admission import Admission
 from notification_engine.api.dependencies import ApiServices
 from notification_engine.api.middleware import BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
@@ -42,6 +43,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
+    app.add_middleware(Admission, paths=(PREFIX, f"{PREFIX}/", f"{PREFIX}/batch"))
     app.add_middleware(RequestContext)
     _document_problems(app)
     return app
