@@ -48,8 +48,8 @@ async def never_reading(count: int, seed: int, shared: Cluster | None, broken: s
         before = peak = w.engine.resident_bytes()
         async with asyncio.TaskGroup() as group:
             group.create_task(w.load.run(2 * len(fleet.clients), concurrency=8))
-            for number in range(PAST_THE_BOUND):
-                recipients = [{"user_id": f"deaf{user}"} for user in range(deaf_users)]
+            for number in range(PAST_THE_BOUND * deaf_users):
+                recipients = [{"user_id": f"deaf{number % deaf_users}"}]
                 body = w.load.message(10**6 + number, recipients=recipients, title=f"large-{number}", **LARGE)
                 await w.load.deliver(body, f"{seed}-large-{number}")
                 peak = max(peak, w.engine.resident_bytes())

@@ -185,17 +185,17 @@ async def accept_then_drop(count: int, seed: int, shared: Cluster | None, broken
         return replace(row, problems=tuple(w.ledger.problems))
 
 
-@fault("slow-loris receivers", full=10_000, short=400)
+@fault("slow-loris receivers", full=10_000, short=300)
 async def slow_loris(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """`count` healthy calls without, then `count` beside 200 endpoints that answer a byte at a time, whose backlog is
-    twice what one process may lease. The healthy p99 stays within twice that of before."""
+    half as much again as one process may lease. The healthy p99 stays within twice that of before."""
     room = 300 if count < 5_000 else 1_000
     settings = {"NOTIFICATION_QUEUE_SIZE": room, "WEBHOOK_MAX_RETRIES": 0, "WEBHOOK_TIMEOUT_SECONDS": 2}
     async with world(shared, seed=seed, broken=broken, webhooks=0, **settings) as w:
         await w.register("healthy", "healthy.*")
         await register_slow(w)
         before = await healthy_p99(w, count)
-        await send(w, [w.load.message(i, channels=["webhook"], **slow(i)) for i in range(10**6, 10**6 + 2 * room)])
+        await send(w, [w.load.message(i, channels=["webhook"], **slow(i)) for i in range(10**6, 10**6 + 3 * room // 2)])
         beside = await healthy_p99(w, count)
         w.ledger.check(beside <= max(2 * before, NOISE_SECONDS), f"healthy p99 {beside:.2f} s, before {before:.2f} s")
         note = f"healthy p99 {before * 1000:.0f} ms before, {beside * 1000:.0f} ms beside"
