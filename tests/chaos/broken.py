@@ -5,6 +5,7 @@ Each takes away one mechanism of the design, and nothing else, so that the suite
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +14,13 @@ from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
 
+from notification_engine.api.admission import Admission
 from notification_engine.cli.main import app
+from notification_engine.domain.outcome import Outcome
 from notification_engine.kit.clock import Clock
-from notification_engine.services.ports import Change, Inserted
+from notification_engine.services import send
+from notification_engine.services.ports import Change, Inserted, Sender
+from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle, Work
 from notification_engine.storage import claims, connection
 from notification_engine.storage.notifications import Notifications
@@ -108,6 +113,32 @@ def _no_drain() -> None:
     Engine.drain = at_once  # type: ignore[method-assign]
 
 
+def _deadly() -> None:
+    """Not broken, but mortal: a notification with this title kills the process that sends it."""
+    call = Send._call
+
+    async def die(self: Send, sender: Sender, work: Work) -> Outcome:
+        if work.notification.title == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await call(self, sender, work)
+
+    Send._call = die  # type: ignore[method-assign]
+
+
+HELPERS: dict[str, Callable[[], None]] = {"dies-of-poison": _deadly}
+
+
+@build("no-poison-rule")
+def _no_poison_rule() -> None:
+    _deadly()
+    send.MAX_SOLO_DEATHS = 10**9
+
+
+@build("no-admission")
+def _no_admission() -> None:
+    Admission._crowded = lambda self: False  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    BUILDS[sys.argv.pop(1)]()
+    (BUILDS | HELPERS)[sys.argv.pop(1)]()
     app()

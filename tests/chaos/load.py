@@ -70,7 +70,10 @@ class Load:
 
     async def call(self, method: str, path: str, body: Any = None, *, at: str | None = None) -> tuple[int, Any]:
         """Outside the ledger: status and JSON."""
-        async with self._session.request(method, f"{at or self.addresses[0]}{API}{path}", json=body) as answer:
+        payload: dict[str, Any] = {"json": body}
+        if isinstance(body, bytes):
+            payload = {"data": body, "headers": {"Content-Type": "application/json"}}
+        async with self._session.request(method, f"{at or self.addresses[0]}{API}{path}", **payload) as answer:
             return answer.status, await answer.json(content_type=None)
 
     async def post(self, key: str, body: Any, *, at: str | None = None, **more: Any) -> Answer:

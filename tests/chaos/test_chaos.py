@@ -19,6 +19,8 @@ FOUND_BY = {
     "claim-without-exists": "daemons compete for what is due",
     "wall-clock": "clock jumps",
     "no-drain": "SIGTERM under load",
+    "no-poison-rule": "poison",
+    "no-admission": "overload at three times capacity",
 }
 
 
