@@ -261,6 +261,7 @@ class Engine:
             self.send,
             self.settle,
             list(self.senders),
+            self.clock,
             owner=self.replica,
             lane_bound=s.NOTIFICATION_DAEMON_WORKERS * s.NOTIFICATION_DAEMON_BATCH_SIZE,
             queue_size=s.NOTIFICATION_QUEUE_SIZE,

@@ -62,6 +62,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferral:
+    """A delivery that its lane did not begin, to be claimed again so many seconds from the server's now."""
+
+    document_id: str
+    delivery_id: str
+    fence: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Inserted:
     """Majority-committed and journaled."""
 
@@ -169,6 +179,10 @@ class NotificationStore(Protocol):
     async def mark_solo(self, document_id: str, fence: int) -> bool: ...
     async def renew(self, owner: str, held: Sequence[tuple[str, int]], lease_seconds: float) -> None: ...
     async def give_back(self, held: Sequence[tuple[str, int]]) -> None: ...
+    async def postpone(self, given: Sequence[Deferral]) -> None:
+        """Ends the hold of single deliveries; their states and attempts stay."""
+        ...
+
     async def free_all(self) -> int: ...
     async def get(self, caller: Caller, notification_id: str) -> Notification: ...
     async def inbox(self, caller: Caller, query: InboxFilter, cursor: str | None, limit: int) -> Page: ...

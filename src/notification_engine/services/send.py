@@ -1,7 +1,7 @@
 """Send: one delivery through its channel, as a short pipe: expired? mark where needed, call, settle.
 
-Invariant: no provider is called for a delivery whose fence is not ours when its write-ahead mark is written, and a
-channel's failure of any kind becomes an outcome.
+Invariant: no provider is called under a lease that has lapsed, nor for a delivery whose fence is not ours when its
+write-ahead mark is written, and a channel's failure of any kind becomes an outcome.
 """
 
 import asyncio
@@ -45,6 +45,9 @@ class Send:
 
     async def send(self, work: Work) -> None:
         """One attempt from mark to settlement. Raises only when the store does."""
+        if self._lapsed(work):
+            log.warning("Not sent: the lease had lapsed, the next claim sends it", delivery_id=work.delivery.id)
+            return
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
             unknown = work.delivery.status is DeliveryStatus.UNKNOWN  # and stays so: nobody knows whether it arrived
@@ -60,6 +63,12 @@ class Send:
         outcome = await self._call(sender, work)
         await self._settle.outcome(work, outcome, (time.perf_counter() - started) * 1000)
         await self._watch.observe(work.delivery.channel, work.delivery.endpoint, outcome)
+
+    def _lapsed(self, work: Work) -> bool:
+        """A process that was stopped or starved wakes up with work that may long be another's; a receiver of webhooks
+        would get it twice, because no mark is written ahead that could fail."""
+        expires_at = work.notification.lease.expires_at
+        return expires_at is not None and expires_at <= self._clock.now()
 
     async def _call(self, sender: Sender, work: Work) -> Outcome:
         """A channel answers outcomes; what it raises all the same is a defect and is told as one, never lost."""
