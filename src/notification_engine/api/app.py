@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import (
+    callbacks,
     dead_letters,
     health,
     history,
@@ -15,6 +16,8 @@ from notification_engine.api import (
     preferences,
     problems,
     stream,
+    suppressions,
+    unsubscribe,
     webhooks,
 )
 from notification_engine.api.dependencies import ApiServices
@@ -23,6 +26,22 @@ from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
 MAX_BODY_BYTES = 1024 * 1024
+LIMITS = {
+    f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES,
+    f"{PREFIX}/suppressions/import": suppressions.MAX_IMPORT_BYTES,
+}
+PARTS = (
+    history,
+    preferences,
+    webhooks,
+    dead_letters,
+    suppressions,
+    callbacks,
+    unsubscribe,
+    live,
+    stream,
+    notifications,
+)
 
 
 def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
@@ -37,7 +56,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
-        for part in (history, preferences, webhooks, dead_letters, live, stream, notifications):
+        for part in PARTS:
             app.include_router(part.router, prefix=PREFIX)
         app.include_router(notifications.item_router, prefix=PREFIX)
         if config.development:
@@ -52,7 +71,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         )
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
-    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits=LIMITS)
     app.add_middleware(Admission, limit=config.max_in_flight, exempt=(f"{PREFIX}/stream",))
     app.add_middleware(RequestContext)
     _document_problems(app)

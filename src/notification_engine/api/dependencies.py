@@ -12,8 +12,12 @@ from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Forbidden, Unauthenticated
 from notification_engine.domain.outcome import Message, Outcome
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.kit.clock import Clock
 from notification_engine.realtime.hub import Hub
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
+from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import (
@@ -22,7 +26,9 @@ from notification_engine.services.ports import (
     InterventionStore,
     NotificationStore,
     PreferenceStore,
+    SuppressionStore,
 )
+from notification_engine.services.unsubscribe import Unsubscribe
 
 
 class HealthView(Protocol):
@@ -72,6 +78,16 @@ class ApiConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Who may call back, by what its requests are signed with; None: not configured."""
+
+    clock: Clock
+    confirm: Callable[[str], Awaitable[None]]
+    sendgrid: SendGridSignature | None = None
+    ses: SnsSignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ApiServices:
     intake: Intake
     notifications: NotificationStore
@@ -79,6 +95,10 @@ class ApiServices:
     interventions: InterventionStore
     intervene: Intervene
     preferences: PreferenceStore
+    suppressions: SuppressionStore
+    feedback: Feedback
+    callbacks: Callbacks
+    unsubscribe: Unsubscribe
     endpoints: EndpointAdmin
     check_url: Callable[[str], None]
     webhook: WebhookTester

@@ -53,6 +53,10 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     POISON = "poison"
     BREAKER_OPEN = "breaker_open"
+    SUPPRESSED_ADDRESS = "suppressed_address"
+    BOUNCED = "bounced"
+    SOFT_BOUNCED = "soft_bounced"
+    DROPPED = "dropped"
     INTERNAL = "internal"
 
 
@@ -64,7 +68,7 @@ ALLOWED_FROM: dict[DeliveryStatus, tuple[DeliveryStatus, ...]] = {
     S.SENDING: (S.PENDING, S.UNKNOWN),
     S.ACCEPTED: (S.PENDING, S.SENDING, S.UNKNOWN),
     S.DELIVERED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN, S.FAILED),
-    S.UNKNOWN: (S.PENDING, S.SENDING),
+    S.UNKNOWN: (S.PENDING, S.SENDING, S.UNKNOWN),
     S.FAILED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN),
     S.SUPPRESSED: (S.PENDING,),
     S.EXPIRED: (S.PENDING,),

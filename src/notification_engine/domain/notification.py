@@ -89,6 +89,7 @@ class Notification:
     data: dict[str, Any] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
     email: str | None = None
+    transactional: bool = False
     scheduled_at: datetime | None = None
     expires_at: datetime | None = None
     due_at: datetime | None = None

@@ -97,6 +97,7 @@ class Message:
     data: dict[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
     correlation_id: str | None = None
+    transactional: bool = False
     attempt: int = 1
     solo: bool = False
 

@@ -5,6 +5,8 @@ from html import escape
 
 from notification_engine.domain.outcome import Message
 
+MAX_HEADER_URL = 900  # a line of a message ends at 998 characters (RFC 5322)
+
 
 @dataclass(frozen=True, slots=True)
 class Attached:
@@ -26,18 +28,39 @@ class Email:
     attachments: tuple[Attached, ...] = ()
 
 
-def render_email(message: Message) -> Email:
+def render_email(message: Message, unsubscribe_url: str | None = None) -> Email:
+    """`unsubscribe_url` is linked in the footer; its headers are the channel's."""
     links = "".join(f"\n\n{a.label}: {a.url}" for a in message.actions)
     return Email(
         delivery_id=message.delivery_id,
         to=message.endpoint or "",
         subject=message.title,
-        text=f"{message.body}{links}\n",
-        html=_html(message),
+        text=f"{message.body}{links}\n{_footer_text(unsubscribe_url)}",
+        html=_html(message, unsubscribe_url),
     )
 
 
-def _html(message: Message) -> str:
+def unsubscribe_headers(url: str) -> tuple[tuple[str, str], ...]:
+    """One click switches off (RFC 8058), for the mail client's own button. None where the line would be too long."""
+    if len(url) > MAX_HEADER_URL:
+        return ()
+    return (("List-Unsubscribe", f"<{url}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+
+
+def _footer_text(url: str | None) -> str:
+    return f"\n-- \nNo more e-mails of this kind: {url}\n" if url else ""
+
+
+def _footer_html(url: str | None) -> str:
+    if not url:
+        return ""
+    return (
+        '<p style="margin:32px 0 0;padding-top:12px;border-top:1px solid #8a8f98;font-size:13px;color:#747a84">'
+        f'<a href="{escape(url, quote=True)}" style="color:#747a84">No more e-mails of this kind</a></p>'
+    )
+
+
+def _html(message: Message, unsubscribe_url: str | None) -> str:
     paragraphs = "".join(
         f'<p style="margin:0 0 16px">{escape(part).replace(chr(10), "<br>")}</p>'
         for part in message.body.split("\n\n")
@@ -54,5 +77,5 @@ def _html(message: Message) -> str:
         f'<meta name="color-scheme" content="light dark"><title>{title}</title></head>'
         '<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif">'
         f'<main style="max-width:560px;margin:0 auto"><h1 style="font-size:20px;margin:0 0 16px">{title}</h1>'
-        f"{paragraphs}<div>{buttons}</div></main></body></html>"
+        f"{paragraphs}<div>{buttons}</div>{_footer_html(unsubscribe_url)}</main></body></html>"
     )

@@ -27,7 +27,7 @@ from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import derived_ulid, new_ulid
-from notification_engine.services.plan import DEFAULT_CHANNELS, PlanInput, plan
+from notification_engine.services.plan import DEFAULT_CHANNELS, PlanInput, is_transactional, plan
 from notification_engine.services.ports import EndpointStore, KeyTaken, Live, NotificationStore, PreferenceStore
 from notification_engine.services.requests import (
     AcceptedEvent,
@@ -187,9 +187,11 @@ class Intake:
         due_at = max(request.scheduled_at, now) if request.scheduled_at else now
         notification_id = draft.notification_id(index)
         channels = tuple(recipient.channels or request.channels or DEFAULT_CHANNELS)
+        transactional = is_transactional(request.notification_type)
         given = PlanInput(
             notification_id=notification_id,
             notification_type=request.notification_type,
+            transactional=transactional,
             channels=channels,
             email=recipient.email,
             preference=preference,
@@ -212,6 +214,7 @@ class Intake:
             channels=list(channels),
             created_at=now,
             email=recipient.email,
+            transactional=transactional,
             scheduled_at=request.scheduled_at,
             expires_at=request.expires_at,
             deliveries=planned.deliveries,
@@ -309,7 +312,7 @@ def split(notification: Notification) -> list[Notification]:
 
 def _sibling(notification: Notification, part: int) -> Notification:
     names = ("event_id", "user_id", "notification_type", "priority", "title", "body", "channels", "created_at")
-    more = ("data", "actions", "email", "scheduled_at", "expires_at", "correlation_id", "source")
+    more = ("data", "actions", "email", "scheduled_at", "expires_at", "correlation_id", "source", "transactional")
     values = {name: getattr(notification, name) for name in names + more}
     return Notification(id=sibling_id(notification.id, part), **values)
 

@@ -97,10 +97,12 @@ class Settle:
         own_ms = latency_ms - sum(row.latency_ms or 0.0 for row in passed_over)
         return await self._record(work, self._attempt(work, outcome, own_ms), passed_over)
 
-    async def ended(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> bool:
-        """An end without an attempt: expired, or dead by the poison rule."""
+    async def ended(
+        self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
+    ) -> bool:
+        """An end without an attempt: expired, suppressed, or dead by the poison rule."""
         attempt = self._row(work, status, provider="engine", reason=reason, detail=detail, latency_ms=None)
-        return await self._record(work, attempt)
+        return await self._record(work, replace(attempt, held=held))
 
     async def roll_forward(self, work: Work, row: Attempt) -> bool:
         """Applies what the history already knows and a dead worker did not settle."""
@@ -268,6 +270,7 @@ _SENTENCES = {
     S.PENDING: "Notification delivery will be tried again",
     S.UNKNOWN: "Notification delivery has an unknown outcome",
     S.EXPIRED: "Notification expired before it was sent",
+    S.SUPPRESSED: "Notification suppressed",
 }
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
+from notification_engine.domain.delivery import ALLOWED_FROM, DeliveryStatus
 from notification_engine.domain.notification import RANK, Notification
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
 from notification_engine.services.ports import Change
 from notification_engine.storage.codec import to_notification
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.pipelines import changes_pipeline, claim_pipeline, give_back_pipeline, in_seconds
 
 QUEUE_INDEX = "queue"
@@ -59,21 +60,24 @@ class Claims:
         return random.sample(ids, limit) if len(ids) > limit else ids
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """One bulk of fenced pipelines; True where the fence still held."""
-        groups: dict[tuple[str, int | None], list[Change]] = {}
+        """One bulk of fenced pipelines; True where the fence still held. A mark needs more: the delivery must still be
+        one that may be sent, because a callback, which has no fence, may have ended it meanwhile."""
+        groups: dict[tuple[str, int | None, str], list[Change]] = {}
         for change in changes:
-            groups.setdefault((change.document_id, change.fence), []).append(change)
-        writes: list[Any] = [UpdateOne(_fenced(*key), changes_pipeline(group)) for key, group in groups.items()]
+            marked = change.delivery_id if change.mark is not None else ""
+            groups.setdefault((change.document_id, change.fence, marked), []).append(change)
+        writes: list[Any] = [UpdateOne(_matching(group[0]), changes_pipeline(group)) for group in groups.values()]
         with translated():
             result = await self._collection.bulk_write(writes, ordered=False)
             if result.matched_count == len(writes):
                 return [True] * len(changes)
-            held = await self._fences([document_id for document_id, _ in groups])
-        return [c.document_id in held and c.fence in (None, held[c.document_id]) for c in changes]
+            stored = await self._stored([document_id for document_id, _, _ in groups])
+        return [_held(change, stored.get(change.document_id)) for change in changes]
 
-    async def _fences(self, ids: list[str]) -> dict[str, int]:
-        found = self._collection.find({"_id": {"$in": ids}}, {"lease.fence": 1})
-        return {document["_id"]: document["lease"]["fence"] async for document in found}
+    async def _stored(self, ids: list[str]) -> dict[str, Document]:
+        fields = {"lease.fence": 1, "deliveries.id": 1, "deliveries.mark": 1, "deliveries.status": 1}
+        found = self._collection.find({"_id": {"$in": ids}}, fields)
+        return {document["_id"]: document async for document in found}
 
     async def mark_solo(self, document_id: str, fence: int) -> bool:
         with translated():
@@ -118,3 +122,21 @@ class Claims:
 
 def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:
     return {"_id": document_id} if fence is None else {"_id": document_id, "lease.fence": fence}
+
+
+def _matching(change: Change) -> dict[str, Any]:
+    match = _fenced(change.document_id, change.fence)
+    if change.mark is not None:
+        sources = [str(s) for s in ALLOWED_FROM[change.status]]
+        match["deliveries"] = {"$elemMatch": {"id": change.delivery_id, "status": {"$in": sources}}}
+    return match
+
+
+def _held(change: Change, stored: Document | None) -> bool:
+    if stored is None or change.fence not in (None, stored["lease"]["fence"]):
+        return False
+    if change.mark is None:
+        return True
+    # Also when the reply of the write was lost and it was repeated: then the mark that is there is this one.
+    mine = {"id": change.delivery_id, "mark": change.mark, "status": str(DeliveryStatus.SENDING)}
+    return any(mine == {name: d.get(name) for name in mine} for d in stored["deliveries"])

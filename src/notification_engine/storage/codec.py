@@ -47,6 +47,8 @@ def to_document(n: Notification) -> dict[str, Any]:
     }
     if n.inbox is not None:
         document["inbox"] = _present(asdict(n.inbox)) | {"read_at": n.inbox.read_at}
+    if n.transactional:
+        document["transactional"] = True
     if n.idempotency is not None:
         document["idempotency"] = {
             "key": n.idempotency.key,
@@ -101,6 +103,7 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
         status=NotificationStatus(document["status"]),
         channels=[Channel(c) for c in document["channels"]],
         data=document.get("data", {}),
+        transactional=document.get("transactional", False),
         actions=[Action(a["label"], a["url"]) for a in document.get("actions", [])],
         lease=Lease(**document.get("lease", {})),
         decisions=[

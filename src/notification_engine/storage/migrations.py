@@ -92,6 +92,20 @@ LEDGERS: dict[str, list[IndexModel]] = {
 }
 
 
+FEEDBACK: dict[str, list[IndexModel]] = {
+    "notification_provider_events": [
+        IndexModel([("delivery_id", ASCENDING)], partialFilterExpression={"delivery_id": {"$exists": True}}),
+        IndexModel([("received_at", DESCENDING)]),
+    ],
+    "notification_callbacks_seen": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+    "notification_suppressions": [IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)])],
+}
+
+
+async def _feedback(database: Database) -> None:
+    await _create(database, FEEDBACK)
+
+
 async def _ledgers(database: Database) -> None:
     await _create(database, LEDGERS)
 
@@ -114,10 +128,11 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0002_engine_indexes", _engine_indexes),
     ("0003_dead_letters", _dead_letters),
     ("0004_ledgers", _ledgers),
+    ("0005_feedback", _feedback),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, FEEDBACK)
 
 
 async def migrate(database: Database) -> list[str]:

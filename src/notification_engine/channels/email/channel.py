@@ -7,7 +7,7 @@ delivery is postponed and no round is counted.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from notification_engine.channels.email.breaker import Breaker
@@ -24,7 +24,7 @@ from notification_engine.domain.outcome import (
     Retry,
     Unknown,
 )
-from notification_engine.rendering.plain import Email, render_email
+from notification_engine.rendering.plain import Email, render_email, unsubscribe_headers
 from notification_engine.services.ports import Deadline
 
 PATIENCE_SECONDS = 5.0  # how long a delivery holds its slot while it waits for a token
@@ -58,8 +58,16 @@ class EmailChannel:
     name = Channel.EMAIL
     repeatable = False
 
-    def __init__(self, relays: Sequence[Relay], *, attempt_seconds: float) -> None:
+    def __init__(
+        self,
+        relays: Sequence[Relay],
+        *,
+        attempt_seconds: float,
+        unsubscribe_url: Callable[[Message], str] | None = None,
+    ) -> None:
+        """`unsubscribe_url` makes the link of one e-mail; None where the engine has no public address."""
         self.relays = relays
+        self._unsubscribe_url = unsubscribe_url
         self.attempt_seconds = attempt_seconds
 
     @property
@@ -79,7 +87,15 @@ class EmailChannel:
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
         if not message.endpoint:
             return Rejected(Reason.NO_ADDRESS, "engine")
-        return await self._round(render_email(message), deadline)
+        return await self._round(self._rendered(message), deadline)
+
+    def _rendered(self, message: Message) -> Email:
+        """What is transactional carries no way to switch it off."""
+        if message.transactional or self._unsubscribe_url is None:
+            return render_email(message)
+        url = self._unsubscribe_url(message)
+        email = render_email(message, url)
+        return replace(email, headers=email.headers + unsubscribe_headers(url))
 
     async def _round(self, email: Email, deadline: Deadline) -> Outcome:
         passed: list[PassedOver] = []
