@@ -94,9 +94,10 @@ def _fields(body: bytes) -> dict[str, str]:
         given = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise RequestError("The body is not JSON.") from None
-    if not isinstance(given, dict) or given.get("Type") not in _SIGNED:
+    signed = _SIGNED.get(str(given.get("Type"))) if isinstance(given, dict) else None
+    if signed is None:
         raise RequestError("The body is not a message of SNS.")
-    needed = {*_SIGNED[given["Type"]], "Signature", "SignatureVersion", "SigningCertURL"} - {"Subject"}
+    needed = {*signed, "Signature", "SignatureVersion", "SigningCertURL"} - {"Subject"}
     fields = {name: given[name] for name in (*needed, "Subject") if given.get(name) is not None}
     if not needed <= fields.keys() or not all(isinstance(value, str) for value in fields.values()):
         raise RequestError("A field of the message is missing.")
