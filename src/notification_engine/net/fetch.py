@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 
 import aiohttp
+from yarl import URL
 
 from notification_engine.domain.errors import Unauthenticated, Unavailable
 from notification_engine.net.exchange import Session
@@ -48,8 +49,9 @@ class Fetcher:
         return pem if until > time.monotonic() else None
 
     async def _get(self, url: str) -> bytes:
+        exact = URL(url, encoded=True)  # as it was signed, not as the client would spell it
         try:
-            async with asyncio.timeout(self._seconds), self._session().get(url, allow_redirects=False) as answer:
+            async with asyncio.timeout(self._seconds), self._session().get(exact, allow_redirects=False) as answer:
                 if answer.status >= 500 or answer.status in {408, 429}:
                     raise Unavailable("AWS did not answer well.", retry_after=30)
                 if answer.status != 200:

@@ -44,6 +44,16 @@ async def exported(running: Running) -> str:
         return await answer.text()
 
 
+async def until(running: Running, notification_id: str, name: str) -> dict[str, Any]:
+    """The first delivery, once that field of it is set."""
+    async with asyncio.timeout(20):
+        while True:
+            delivery = (await running.call("GET", f"/{notification_id}"))[1]["deliveries"][0]
+            if delivery[name]:
+                return dict(delivery)
+            await asyncio.sleep(0.01)  # asked again: the state lives in another place
+
+
 async def actions(running: Running) -> list[tuple[str, str, str]]:
     found = running.engine.database.collection("notification_audit_logs").find({}, sort=[("timestamp", 1)])
     return [(row["user_id"], row["action"], row["target"]) async for row in found]
@@ -74,9 +84,7 @@ async def test_what_waits_for_its_retry_is_suppressed_too(start: Start, mailbox:
     running = await start(NOTIFICATION_RETRY_DELAY_SECONDS=1)
     mailbox.replies.append("451 4.3.0 later")
     notification_id = await running.accept(message("u1", channels=["email"]))
-    async with asyncio.timeout(20):
-        while not (await running.call("GET", f"/{notification_id}"))[1]["deliveries"][0]["attempts"]:
-            await asyncio.sleep(0.01)  # asked again: the state lives in another place
+    await until(running, notification_id, "attempts")
     await put(running, address="u1@example.org")
     assert (await running.settled(notification_id))["deliveries"][0]["reason"] == "suppressed_address"
     assert mailbox.envelopes == []
@@ -95,9 +103,7 @@ async def test_an_unknown_one_is_held_instead_of_sent_again(running: Running, ma
     else:
         due["expires_at"] = now
     await running.engine.database.collection("notifications").update_one({"_id": notification_id}, {"$set": due})
-    async with asyncio.timeout(20):
-        while not (delivery := (await running.call("GET", f"/{notification_id}"))[1]["deliveries"][0])["held"]:
-            await asyncio.sleep(0.02)  # asked again: the state lives in another place
+    delivery = await until(running, notification_id, "held")
     assert (delivery["status"], delivery["next_attempt_at"]) == ("unknown", None)
     assert len(mailbox.envelopes) == 1
     (letter,) = (await running.call("GET", "/dead-letters"))[1]["dead_letters"]
