@@ -93,7 +93,7 @@ async def take(request: Request, caller: Operator, given: Services) -> Response:
 
 def _bad_lines(parsed: Parsed, added: int, existing: int) -> dict[str, object]:
     bad = [{"field": f"line {number}", "detail": text} for number, text in sorted(parsed.errors.items())]
-    text = f"{len(bad)} lines are wrong; the {len(parsed.rows)} others were taken."
+    text = f"Wrong lines: {len(bad)}. The others, {len(parsed.rows)}, were taken."
     return problem(
         422,
         "invalid-request",

@@ -27,9 +27,8 @@ async def test_delivered_is_told_and_counted(fed: Fed) -> None:
     assert (shown["status"], shown["deliveries"][0]["status"]) == ("delivered", "delivered")
     assert shown["deliveries"][0]["delivered_at"] is not None
     entry = (await fed.running.timeline(notification_id))[-1]
-    entries = {e["code"]: e["text"] for e in await fed.running.timeline(notification_id)}
-    assert entries["event_delivered"] == "Reported by sendgrid: the recipient's server has taken it."
-    assert entry["delivery_id"] == delivery_id
+    assert (entry["code"], entry["delivery_id"], entry["channel"]) == ("event_delivered", delivery_id, "email")
+    assert entry["text"] == "Reported by sendgrid: the recipient's server has taken it."
     async with fed.running.session.get(f"{fed.running.address}/metrics") as answer:
         counted = 'notification_provider_events_total{kind="delivered",matched="true",provider="sendgrid"} 1.0'
         assert counted in await answer.text()

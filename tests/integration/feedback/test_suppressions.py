@@ -225,7 +225,7 @@ async def test_an_import_takes_each_good_line_and_lists_the_bad_ones(running: Ru
     status, problem = await sent_csv(running, body)
     assert (status, problem["added"], problem["existing"]) == (422, 2, 1)
     assert [e["field"] for e in problem["errors"]] == ["line 3", "line 6", "line 7"]
-    assert problem["detail"] == "3 lines are wrong; the 3 others were taken."
+    assert problem["detail"] == "Wrong lines: 3. The others, 3, were taken."
     assert sorted(await listed(running)) == ["old@example.org", "one@example.org", "two@example.org"]
     assert (await sent_csv(running, "address\none@example.org\n"))[1] == {"added": 0, "existing": 1}
     page = (await running.call("GET", "/suppressions?address=old@example.org", as_=OPERATOR))[1]["suppressions"]

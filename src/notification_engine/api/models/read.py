@@ -205,13 +205,13 @@ def timeline(notification: Notification, attempts: Sequence[Attempt]) -> list[di
         {"timestamp": d.at or notification.created_at, "code": d.code, "text": d.text, "channel": d.channel}
         for d in notification.decisions
     ]
-    return entries + [_attempt_entry(a) for a in sorted(attempts, key=lambda a: a.timestamp)]
+    return entries + [_attempt_entry(a) for a in sorted(attempts, key=_moment)]
 
 
 _REPORTS = {
     "event_accepted": "it has taken the e-mail",
-    "event_delivered": "the recipient's server has taken it",
     "event_deferred": "the recipient's server asks to wait, it goes on trying",
+    "event_delivered": "the recipient's server has taken it",
     "event_bounced_hard": "the address takes no mail",
     "event_bounced_soft": "the recipient's server refused this message",
     "event_complained": "the recipient called it spam",
@@ -237,6 +237,13 @@ def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
         "attempt": attempt.attempt,
         "latency_ms": attempt.latency_ms,
     }
+
+
+def _moment(attempt: Attempt) -> tuple[datetime, int, datetime]:
+    """A provider may tell whole seconds only: within one, what it reports follows what the engine did, in the order in
+    which it usually happens."""
+    place = list(_REPORTS).index(attempt.delivery_status) + 1 if attempt.delivery_status in _REPORTS else 0
+    return attempt.timestamp.replace(microsecond=0), place, attempt.timestamp
 
 
 def _text(attempt: Attempt) -> str:
