@@ -20,6 +20,7 @@ from notification_engine.net.guard import Guard
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import TOPIC_PATTERN
 
+MIN_DISTINCT = 8  # characters; 32 random hexadecimal digits have fewer once in 25 million
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -118,6 +119,16 @@ class Settings(BaseSettings):
         pattern=PUBLIC_PATTERN,
         description="Where recipients reach this API, for unsubscribe links; https in production. Unset: no links.",
     )
+    RENDER_PROCESSES: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Processes that render templates at once; two more stand by. Started by the first template used."
+    )
+    RENDER_MEMORY_MB: Annotated[int, Field(ge=32, le=4096)] = Field(
+        128, description="Memory that one rendering may take beyond its process's own, MiB."
+    )
+    RENDER_CPU_SECONDS: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        0.5, description="Processor time of one rendering, seconds; ten times as much by the clock."
+    )
+
     WEBSOCKET_MAX_CONNECTIONS: Positive = Field(1000, description="Live connections of a process, SSE included.")
     WEBSOCKET_HEARTBEAT_INTERVAL: Seconds = Field(30, description="Ping interval, seconds.")
     WEBSOCKET_CONNECTION_TIMEOUT: Seconds = Field(300, description="Silence after which a socket is closed, seconds.")
@@ -231,6 +242,8 @@ def _problems(s: Settings) -> list[str]:
     problems += _email_problems(s)
     problems += _address_problems(s)
     problems += _feedback_problems(s)
+    if s.MONGODB_URL is not None and not s.MONGODB_URL.startswith(("mongodb://", "mongodb+srv://")):
+        problems.append("MONGODB_URL: must begin with mongodb:// or mongodb+srv://.")
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
@@ -267,6 +280,8 @@ def _secret_problems(s: Settings) -> list[str]:
             problems.append(f"{name}: this is the sample of the deployment guide; make one of 32 random bytes or more.")
         elif len(secret.encode()) < MIN_SECRET_BYTES:
             problems.append(f"{name}: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`).")
+        elif len(set(secret)) < MIN_DISTINCT:
+            problems.append(f"{name}: too easy to guess; make another (e.g. `openssl rand -hex 32`).")
     return problems
 
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from notification_engine.api.app import PREFIX, create_app
 from notification_engine.api.dependencies import ApiConfig, ApiServices, Callbacks
+from notification_engine.channels.email.attachments import Attacher
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
 from notification_engine.channels.email.channel import EmailChannel, Relay
@@ -30,6 +31,7 @@ from notification_engine.daemon.janitor import Janitor
 from notification_engine.daemon.leases import Leases
 from notification_engine.daemon.sweeper import Sweeper
 from notification_engine.domain.breaker import BreakerPolicy
+from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.domain.outcome import Message
@@ -48,20 +50,30 @@ from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
+from notification_engine.rendering.builtin import builtin_templates
+from notification_engine.rendering.email import EmailRenderer
+from notification_engine.rendering.pool import Pool, PoolLimits
+from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.field_encryption import FieldCipher
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
 from notification_engine.security.unsubscribe import UnsubscribeTokens
 from notification_engine.services.announce import Announce
+from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.content import Contents
+from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import Sender
+from notification_engine.services.requests import AcceptedEvent, NotificationRequest
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
+from notification_engine.services.templates import Templates
 from notification_engine.services.unsubscribe import Unsubscribe
 from notification_engine.settings import Settings
+from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.connection import Database
@@ -75,7 +87,9 @@ from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
 from notification_engine.storage.suppressions import Suppressions
+from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
+from notification_engine.storage.types import Types
 from notification_engine.storage.walk import Walk
 
 CONSOLE_SENDER = "notifications@localhost"
@@ -113,6 +127,7 @@ class Engine:
         self._exclusive = exclusive
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self._build_stores(url)
+        self._build_templates()
         self._build_channels()
         self._fetcher = fetcher or Fetcher(self.aws_out.session)
         self._build_services()
@@ -135,8 +150,10 @@ class Engine:
         self.health.draining = True
         await asyncio.sleep(self.settings.DRAIN_DELAY_SECONDS)
         self.hub.close_all(1012)
-        if self.sweeper is not None:
-            await self.sweeper.stop()
+        if self.dispatcher is not None and self.sweeper is not None:
+            # A claim that is cut off would leave leases that nobody holds, and count as a death when they expire.
+            self.dispatcher.draining = True
+            await self.sweeper.finish(DRAIN_MARGIN_SECONDS)
         if self.dispatcher is not None:
             longest = max(sender.attempt_seconds for sender in self.senders.values())
             await self.dispatcher.drain(longest + DRAIN_MARGIN_SECONDS)
@@ -153,6 +170,7 @@ class Engine:
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
         await self.email.close()
+        await self.pool.close()
         await self.outbound.close()
         await self.providers_out.close()
         await self.aws_out.close()
@@ -171,6 +189,7 @@ class Engine:
             observe_batch=self.metrics.committed,
         )
         self.history = History(self.database)
+        self.attachments = Attachments(self.database)
         self.audit = AuditLog(self.database)
         self.preferences = Preferences(self.database, self.audit)
         self.suppressions = Suppressions(self.database, self.audit)
@@ -179,6 +198,14 @@ class Engine:
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
+
+    def _build_templates(self) -> None:
+        s = self.settings
+        limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 10)
+        self.pool = Pool(limits)
+        self.renderer = PoolRenderer(self.pool)
+        self.templates = Templates(TemplateDocuments(self.database), self.renderer, builtin_templates())
+        self.catalogue = Catalogue(Types(self.database))
 
     def _build_channels(self) -> None:
         s = self.settings
@@ -189,7 +216,9 @@ class Engine:
         self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
         self.email = EmailChannel(
             self._relays(),
+            Attacher(self.attachments, self.outbound.session),
             attempt_seconds=s.SMTP_TIMEOUT_SECONDS,
+            render=EmailRenderer(self.templates, self.renderer).render,
             unsubscribe_url=self._unsubscribe_url if s.PUBLIC_URL else None,
         )
         self.webhook = WebhookChannel(self.outbound.session, self.endpoints, timeout_seconds=s.WEBHOOK_TIMEOUT_SECONDS)
@@ -241,7 +270,7 @@ class Engine:
             self.settle,
             self.notifications,
             self.history,
-            self.endpoints,
+            EndpointWatch(self.endpoints, self.clock, self._accept_own),
             self.suppressions,
             self.clock,
             patience_seconds=s.LEASE_SECONDS,
@@ -260,6 +289,9 @@ class Engine:
             self.notifications,
             self.preferences,
             self.endpoints,
+            self.attachments,
+            self.catalogue,
+            Contents(self.templates, self.renderer),
             self.clock,
             self._announce,
             self.hub,
@@ -284,7 +316,9 @@ class Engine:
     def _build_loops(self) -> None:
         s = self.settings
         conservation = Conservation(self._books, self.metrics, self.clock, lease_seconds=s.LEASE_SECONDS)
-        self._checks = Checks(lambda: missing_indexes(self.database), conservation, self.clock, s.HEALTH_CHECK_INTERVAL)
+        self._checks = Checks(
+            lambda: missing_indexes(self.database), conservation.check, self.clock, s.HEALTH_CHECK_INTERVAL
+        )
         self.health = Health(
             self.database,
             self.notifications,
@@ -330,8 +364,10 @@ class Engine:
             suppressions=self.suppressions,
             feedback=self.feedback,
             callbacks=self._callbacks(),
-            unsubscribe=Unsubscribe(self.unsubscribe_tokens, self.preferences),
+            unsubscribe=Unsubscribe(self.unsubscribe_tokens, self.preferences, self.catalogue),
             endpoints=self.endpoints,
+            templates=self.templates,
+            catalogue=self.catalogue,
             check_url=self.guard.check_url,
             webhook=self.webhook,
             audit=self.audit,
@@ -361,6 +397,10 @@ class Engine:
             sendgrid=SendGridSignature(key) if key else None,
             ses=SnsSignature(topic, self._fetcher.certificate) if topic else None,
         )
+
+    async def _accept_own(self, caller: Caller, request: NotificationRequest) -> AcceptedEvent:
+        """What the engine itself has to tell; bound late, because accepting needs the lanes that tell it."""
+        return await self.intake.accept(caller, request, idempotency_key=None)
 
     def _wake(self) -> None:
         if self.sweeper is not None:

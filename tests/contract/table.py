@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tests.servers.tcp import Talk, TcpServer, closed_port, http, silent, smtp_until
-from tests.unit.builders import AloneBreakers, a_message, an_endpoint
+from tests.unit.builders import AloneBreakers, a_message, an_endpoint, no_attacher
 
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
@@ -124,7 +124,7 @@ def _webhook(place: Place) -> Sender:
 
 def _email(provider: EmailProvider) -> Sender:
     breaker = Breaker(provider.name, BreakerPolicy(), AloneBreakers())
-    return EmailChannel([Relay(provider, breaker, TokenBucket(0), 30)], attempt_seconds=30)
+    return EmailChannel([Relay(provider, breaker, TokenBucket(0), 30)], no_attacher(), attempt_seconds=30)
 
 
 def _console(place: Place) -> Sender:

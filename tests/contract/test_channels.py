@@ -231,6 +231,8 @@ SMTP_REPLIES: list[tuple[bytes, bytes, type[Outcome], Reason]] = [
     (b".", b"452 4.3.1 full\r\n", Retry, Reason.SERVER_ERROR),
     (b"RCPT", b"550 5.7.1 relaying denied\r\n", Retry, Reason.PROVIDER_REFUSED),
     (b".", b"552 5.3.4 too big\r\n", Rejected, Reason.TOO_LARGE),
+    (b".", b"400 later\r\n", Retry, Reason.SERVER_ERROR),
+    (b".", b"500 what\r\n", Rejected, Reason.REFUSED),
     (b".", b"354 go on\r\n", Unknown, Reason.UNREADABLE_ANSWER),
 ]
 

@@ -223,7 +223,7 @@ def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", [n for n, f in Settings.model_fields.items() if "Secret" in str(f.annotation)])
 def test_a_refusal_never_repeats_a_secret(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    lines = refusal(monkeypatch, **{"LOG_FORMAT": "xml", name: "hunter2" * 9})
+    lines = refusal(monkeypatch, **{"LOG_FORMAT": "xml", name: "hunter2+" * 9})
     assert not any("hunter2" in line for line in lines)
 
 
@@ -234,8 +234,8 @@ def test_a_weak_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_secret_is_measured_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MIN_SECRET_BYTES == 32
-    assert loaded(monkeypatch, JWT_SECRET_KEY="ü" * 16).jwt_secret == "ü" * 16
-    refusal(monkeypatch, JWT_SECRET_KEY="ü" * 15)
+    assert loaded(monkeypatch, JWT_SECRET_KEY="äbcüdéfg" * 3 + "üüüü").jwt_secret == "äbcüdéfg" * 3 + "üüüü"
+    refusal(monkeypatch, JWT_SECRET_KEY="äöüßéèáà" + "ü" * 7)
 
 
 def test_production_is_meant_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +342,7 @@ def test_a_log_file_may_be_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def secrets_given(monkeypatch: pytest.MonkeyPatch) -> Settings:
-    hidden = {name: "hunter2" * 9 for name, f in Settings.model_fields.items() if "Secret" in str(f.annotation)}
+    hidden = {name: "hunter2+" * 9 for name, f in Settings.model_fields.items() if "Secret" in str(f.annotation)}
     return loaded(
         monkeypatch,
         MONGODB_URL="mongodb://ada:hunter2@mongo/?tlsCertificateKeyFilePassword=hunter2",
@@ -353,7 +353,7 @@ def secrets_given(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_no_form_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = secrets_given(monkeypatch)
-    assert settings.jwt_secret == "hunter2" * 9
+    assert settings.jwt_secret == "hunter2+" * 9
     assert "hunter2" not in repr(settings) + str(settings)
     assert "hunter2" not in repr(masked(settings))
 
@@ -377,7 +377,6 @@ def test_the_masked_settings_are_all_settings_with_their_effective_values(monkey
         ("mongodb://m/?authMechanismProperties=AWS:hunter2", "mongodb://m/?authMechanismProperties=********"),
         ("mongodb://ada:hun@ter2@mongo", "mongodb://********@mongo"),
         ("mongodb://ada:hunter2@mongo/?a=x@y", "mongodb://********@y"),
-        ("hunter2", "********"),
     ],
 )
 def test_a_masked_address_shows_where_and_not_who(monkeypatch: pytest.MonkeyPatch, url: str, expected: str) -> None:

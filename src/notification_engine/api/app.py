@@ -1,5 +1,6 @@
 """The application: routers, problems, middleware. Static paths come before `/{notification_id}`."""
 
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,10 +18,13 @@ from notification_engine.api import (
     problems,
     stream,
     suppressions,
+    templates,
+    types,
     unsubscribe,
     webhooks,
 )
 from notification_engine.api.dependencies import ApiServices
+from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import Admission, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 
@@ -33,6 +37,8 @@ LIMITS = {
 PARTS = (
     history,
     preferences,
+    templates,
+    types,
     webhooks,
     dead_letters,
     suppressions,
@@ -50,6 +56,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         title="IntelliBrowse Notification Engine",
         version=config.version,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
+        generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
     app.state.services = services
     problems.install(app)
@@ -91,6 +98,7 @@ def _document_problems(app: FastAPI) -> None:
         for operations in document["paths"].values():
             for operation in operations.values():
                 _replace_validation_error(operation.get("responses", {}))
+        add_examples(document, PREFIX)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -99,4 +107,4 @@ def _document_problems(app: FastAPI) -> None:
 def _replace_validation_error(responses: dict[str, Any]) -> None:
     content = responses.get("422", {}).get("content", {})
     if "application/json" in content:
-        responses["422"] = problems.PROBLEMS[422]
+        responses["422"] = deepcopy(problems.PROBLEMS[422])

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from notification_engine.api.dependencies import ApiServices, Services, User, services
 from notification_engine.api.notifications import answer
@@ -35,9 +36,15 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 TICKET_SECONDS = 30
 
 
+class TicketOut(BaseModel):
+    ticket: str
+    expires_in: int
+
+
 @router.post(
     "/ws/ticket",
     status_code=201,
+    response_model=TicketOut,
     summary="A one-time ticket that opens a WebSocket",
     description="Roles: user, service, operator. Use it within 30 s as `?ticket=`.",
     responses=problems(401, 403, 503),

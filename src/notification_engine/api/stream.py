@@ -23,6 +23,7 @@ router = APIRouter(tags=["live"])
     "/stream",
     summary="The live inbox as server-sent events",
     description="Roles: user, service, operator. Ends at the token's expiry and at the engine's drain.",
+    response_class=StreamingResponse,
     responses=problems(401, 403, 503) | {200: {"content": {"text/event-stream": {}}}},
 )
 async def stream(

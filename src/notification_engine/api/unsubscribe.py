@@ -40,7 +40,7 @@ _HTML: dict[str, Any] = {"content": {"text/html": {}}}
 )
 async def look(token: str, given: Services) -> HTMLResponse:
     try:
-        said = given.unsubscribe.read(token)
+        said = await given.unsubscribe.read(token)
     except NotFound:
         return _unknown()
     return _page("Unsubscribe?", f"{_what(said)} will no longer be sent to you.", FORM)

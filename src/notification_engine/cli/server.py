@@ -144,6 +144,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; name another with --port.") from None
+        raise ConfigurationError(
+            f"--port {port}: {host}:{port} cannot be listened on ({error.strerror}); name another with --port, "
+            'or make run ARGS="--port 8001".'
+        ) from None
     listener.listen(BACKLOG)
     return listener

@@ -6,11 +6,12 @@ lease is given up; nothing is leased past the bound.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from notification_engine.daemon.lane import Lane
 from notification_engine.domain.delivery import Channel
+from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import Notification
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.ports import NotificationStore
@@ -53,6 +54,8 @@ class Dispatcher:
         self._processing_timeout = processing_timeout
         self._held: dict[str, _Held] = {}
         self._reserved = 0
+        self._none_reserved = asyncio.Event()
+        self._on_room: Callable[[], None] | None = None
         self._resuming: set[asyncio.Task[None]] = set()
         self.lanes: Mapping[Channel, Lane] = {c: Lane(c, lane_bound, self._send_one, self._host) for c in channels}
 
@@ -67,10 +70,27 @@ class Dispatcher:
 
     def release(self, count: int) -> None:
         self._reserved -= count
+        if not self._reserved:
+            self._none_reserved.set()
+        self._tell_room()
+
+    def when_room(self, tell: Callable[[], None]) -> None:
+        """Once half of the bound is free, or at once: the lanes have the other half to go on with meanwhile."""
+        self._on_room = tell
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._on_room is not None and self.room * 2 >= self._queue_size:
+            tell, self._on_room = self._on_room, None
+            tell()
 
     def take(self, notifications: Sequence[Notification]) -> None:
-        """Fresh documents of a reservation, inserted under our lease."""
-        self._reserved -= len(notifications)
+        """Fresh documents of a reservation, inserted under our lease; given back when a drain has begun meanwhile."""
+        if self.draining:
+            self._background(self._give_back(notifications))
+            self.release(len(notifications))
+            return
+        self.release(len(notifications))
         works = []
         for notification in notifications:
             own = self._works(notification)
@@ -82,9 +102,7 @@ class Dispatcher:
         """Documents of a sweep; re-claimed ones are resumed from the history before anything is sent."""
         for notification in notifications:
             self._register(notification, self._works(notification))
-        task = asyncio.create_task(self._resume(notifications))
-        self._resuming.add(task)
-        task.add_done_callback(self._resuming.discard)
+        self._background(self._resume(notifications))
 
     async def renew(self) -> None:
         """Extends what is held, but for what has been held longer than the processing timeout."""
@@ -99,6 +117,7 @@ class Dispatcher:
         rest = [work for lane in self.lanes.values() for work in lane.clear()]
         try:
             async with asyncio.timeout(seconds):
+                await self._until_none_reserved()
                 await asyncio.gather(*(lane.drained() for lane in self.lanes.values()), *self._resuming)
                 await self._settle.drain()
         except TimeoutError:
@@ -121,6 +140,23 @@ class Dispatcher:
     def _register(self, notification: Notification, works: Sequence[Work]) -> None:
         ids = {w.delivery.id for w in works}
         self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), ids)
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def _until_none_reserved(self) -> None:
+        """What is being inserted under our lease right now is still to be taken."""
+        while self._reserved:
+            self._none_reserved.clear()
+            await self._none_reserved.wait()
+
+    async def _give_back(self, notifications: Sequence[Notification]) -> None:
+        try:
+            await self._store.give_back([(n.id, n.lease.fence) for n in notifications])
+        except EngineError:
+            log.warning("Fresh leases could not be given back; they will expire", count=len(notifications))
 
     async def _resume(self, notifications: Sequence[Notification]) -> None:
         works = [work for notification in notifications for work in self._works(notification)]
@@ -164,6 +200,7 @@ class Dispatcher:
         held.works.discard(work.delivery.id)
         if not held.works:
             del self._held[work.notification.id]
+            self._tell_room()
 
     def _host(self, work: Work) -> str:
         return self._send.sender(work.delivery.channel).host(message_of(work))

@@ -21,7 +21,7 @@ class Sweeper(Loop):
         self._batch_size = batch_size
 
     async def run_once(self) -> None:
-        """Sweeps until a batch comes back short or this process is full."""
+        """Sweeps until a batch comes back short or this process is full; then it goes on as soon as there is room."""
         while limit := min(self._batch_size, self._dispatcher.room):
             granted = self._dispatcher.reserve(limit)
             try:
@@ -31,3 +31,4 @@ class Sweeper(Loop):
                 self._dispatcher.release(granted)
             if len(claimed) < granted:
                 return
+        self._dispatcher.when_room(self.wake)

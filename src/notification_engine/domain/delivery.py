@@ -57,6 +57,8 @@ class Reason(StrEnum):
     BOUNCED = "bounced"
     SOFT_BOUNCED = "soft_bounced"
     DROPPED = "dropped"
+    ATTACHMENT_FAILED = "attachment_failed"
+    TEMPLATE_ERROR = "template_error"
     INTERNAL = "internal"
 
 
@@ -68,7 +70,7 @@ ALLOWED_FROM: dict[DeliveryStatus, tuple[DeliveryStatus, ...]] = {
     S.SENDING: (S.PENDING, S.UNKNOWN),
     S.ACCEPTED: (S.PENDING, S.SENDING, S.UNKNOWN),
     S.DELIVERED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN, S.FAILED),
-    S.UNKNOWN: (S.PENDING, S.SENDING, S.UNKNOWN),
+    S.UNKNOWN: (S.PENDING, S.SENDING, S.UNKNOWN),  # from itself: its resend is given up, and it is held
     S.FAILED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN),
     S.SUPPRESSED: (S.PENDING,),
     S.EXPIRED: (S.PENDING,),

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import Action, Priority
+from notification_engine.domain.template import TemplateUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,15 @@ class Message:
     endpoint: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     correlation_id: str | None = None
-    transactional: bool = False
+    unsubscribe_url: str | None = field(default=None, repr=False)
     attempt: int = 1
     solo: bool = False
+    template: TemplateUse | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from notification_engine.health.conservation import Conservation
 from notification_engine.health.probe import Health
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
@@ -57,13 +56,13 @@ class Checks(Loop):
     def __init__(
         self,
         missing_indexes: Callable[[], Awaitable[Sequence[str]]],
-        conservation: Conservation,
+        conserve: Callable[[], Awaitable[Mapping[str, Any]]],
         clock: Clock,
         interval_seconds: float,
     ) -> None:
         super().__init__(interval_seconds)
         self._missing_indexes = missing_indexes
-        self._conservation = conservation
+        self._conserve = conserve
         self._clock = clock
         self._result: dict[str, Any] = {}
         self._healthy = self._runs = 0
@@ -75,7 +74,7 @@ class Checks(Loop):
         result: dict[str, dict[str, Any]] = {
             "indexes": {"healthy": not missing, "missing": missing},
             "clock": {"healthy": abs(skew) <= MAX_SKEW_SECONDS, "skew_seconds": round(skew, 3)},
-            "conservation": await self._conservation.check(),
+            "conservation": dict(await self._conserve()),
         }
         failed = [name for name, check in result.items() if not check["healthy"]]
         if failed:

@@ -69,7 +69,7 @@ class Metrics:
         self._totals["ended"] += 1
         self._totals["success"] += success
         self._totals["failed"] += status is DeliveryStatus.FAILED
-        self._totals["seconds"] += seconds
+        self._totals["seconds"] += seconds if success else 0.0
 
     def stale(self, count: int) -> None:
         self._stale.inc(count)
@@ -88,13 +88,13 @@ class Metrics:
 
     def kpis(self) -> dict[str, float | None]:
         """The guide's KPIs since this process began; None while nothing has ended."""
-        ended, up = self._totals["ended"], time.monotonic() - self._started
+        ended, success, up = self._totals["ended"], self._totals["success"], time.monotonic() - self._started
         return {
             "accepted": self._totals["accepted"],
             "ended": ended,
-            "success_rate": self._totals["success"] / ended if ended else None,
+            "success_rate": success / ended if ended else None,
             "error_rate": self._totals["failed"] / ended if ended else None,
-            "average_delivery_ms": 1000 * self._totals["seconds"] / ended if ended else None,
+            "average_delivery_ms": 1000 * self._totals["seconds"] / success if success else None,
             "ended_per_minute": 60 * ended / up,
             "uptime_seconds": up,
         }

@@ -46,10 +46,10 @@ class Health(Loop):
         *,
         daemon: Callable[[], Mapping[str, Any]],
         connections: Callable[[], Mapping[str, int]],
-        breakers: Callable[[], Mapping[str, Mapping[str, Any]]],
         providers: Mapping[str, list[str]],
         heartbeat_seconds: float,
         version: str,
+        breakers: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         checks: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__(PROBE_SECONDS)
@@ -64,6 +64,7 @@ class Health(Loop):
         self._heartbeat_seconds = heartbeat_seconds
         self._version = version
         self._checks = checks
+        self._began_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._last_primary = time.monotonic()
         self._depth: tuple[float, dict[str, int]] | None = None
@@ -105,8 +106,8 @@ class Health(Loop):
             loop.name: {
                 "last_beat": loop.last_beat,
                 "errors": loop.errors,
-                "late": loop.last_beat is None
-                or (now - loop.last_beat).total_seconds() > 2 * max(self._heartbeat_seconds, loop.interval_seconds),
+                "late": (now - (loop.last_beat or self._began_at)).total_seconds()
+                > 2 * max(self._heartbeat_seconds, loop.interval_seconds),
             }
             for loop in self.loops
         }

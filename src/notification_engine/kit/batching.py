@@ -64,6 +64,9 @@ class Batcher(Generic[Item, Result]):
         if len(futures) == 1:
             return [await futures[0]]
         await asyncio.wait(futures)
+        for future in futures:
+            if not future.cancelled():
+                future.exception()  # fetched from all, though one is raised: asyncio logs what nobody fetched
         return [future.result() for future in futures]
 
     async def drain(self) -> None:

@@ -52,9 +52,8 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
     """`fmt` is `json` or `console`. The file is written beside standard output and survives its rotation."""
     last: list[Any] = [_shape, structlog.processors.JSONRenderer(serializer=_dumps)]
     if fmt == "console":
-        last = [
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        plain = structlog.dev.plain_traceback
+        last = [_for_people, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
@@ -65,6 +64,9 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)
+    # What no line shows is not gathered for it (logging HOWTO, "Optimization"): the calling frame, thread, process.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for noisy in ("pymongo", "asyncio", "aiosmtplib", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
@@ -77,6 +79,12 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whole seconds, and nothing about what is not there."""
+    event["timestamp"] = event["timestamp"][:19] + "Z"
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def get_logger(component: str) -> structlog.stdlib.BoundLogger:

@@ -28,26 +28,26 @@ class Email:
     attachments: tuple[Attached, ...] = ()
 
 
-def render_email(message: Message, unsubscribe_url: str | None = None) -> Email:
-    """`unsubscribe_url` is linked in the footer; its headers are the channel's."""
+def render_email(message: Message) -> Email:
     links = "".join(f"\n\n{a.label}: {a.url}" for a in message.actions)
     return Email(
         delivery_id=message.delivery_id,
         to=message.endpoint or "",
         subject=message.title,
-        text=f"{message.body}{links}\n{_footer_text(unsubscribe_url)}",
-        html=_html(message, unsubscribe_url),
+        text=f"{message.body}{links}\n{footer_text(message.unsubscribe_url)}",
+        html=_html(message),
     )
 
 
-def unsubscribe_headers(url: str) -> tuple[tuple[str, str], ...]:
-    """One click switches off (RFC 8058), for the mail client's own button. None where the line would be too long."""
-    if len(url) > MAX_HEADER_URL:
+def unsubscribe_headers(url: str | None) -> tuple[tuple[str, str], ...]:
+    """One click switches off (RFC 8058), for the mail client's own button. None without a link, or where the line
+    would be too long."""
+    if not url or len(url) > MAX_HEADER_URL:
         return ()
     return (("List-Unsubscribe", f"<{url}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
 
 
-def _footer_text(url: str | None) -> str:
+def footer_text(url: str | None) -> str:
     return f"\n-- \nNo more e-mails of this kind: {url}\n" if url else ""
 
 
@@ -60,7 +60,7 @@ def _footer_html(url: str | None) -> str:
     )
 
 
-def _html(message: Message, unsubscribe_url: str | None) -> str:
+def _html(message: Message) -> str:
     paragraphs = "".join(
         f'<p style="margin:0 0 16px">{escape(part).replace(chr(10), "<br>")}</p>'
         for part in message.body.split("\n\n")
@@ -77,5 +77,5 @@ def _html(message: Message, unsubscribe_url: str | None) -> str:
         f'<meta name="color-scheme" content="light dark"><title>{title}</title></head>'
         '<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif">'
         f'<main style="max-width:560px;margin:0 auto"><h1 style="font-size:20px;margin:0 0 16px">{title}</h1>'
-        f"{paragraphs}<div>{buttons}</div>{_footer_html(unsubscribe_url)}</main></body></html>"
+        f"{paragraphs}<div>{buttons}</div>{_footer_html(message.unsubscribe_url)}</main></body></html>"
     )

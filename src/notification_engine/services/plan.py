@@ -12,14 +12,6 @@ from notification_engine.domain.notification import Decision, Inbox, delivery_id
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 
-DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.IN_APP,)
-TRANSACTIONAL = frozenset({"account.password_reset", "account.locked_out"})
-
-
-def is_transactional(notification_type: str) -> bool:
-    """What the recipient asked for or must know: nobody can switch it off, and it carries no unsubscribe link."""
-    return notification_type in TRANSACTIONAL
-
 
 @dataclass(frozen=True, slots=True)
 class PlanInput:
@@ -32,7 +24,8 @@ class PlanInput:
     email_available: bool
     now: datetime
     due_at: datetime
-    transactional: bool = False
+    rendered: bool = True
+    transactional: bool = False  # the recipient asked for it by acting: no preference stands against it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +86,8 @@ def _endpoints(given: PlanInput, channel: Channel) -> list[str | None]:
 
 
 def _planned(given: PlanInput, channel: Channel, endpoint: str | None, index: int) -> Delivery:
-    """In-app that is due now is delivered by the insert itself."""
+    """In-app that is due now is delivered by the insert itself; one whose text could not be rendered goes to its lane,
+    which ends it."""
     delivery = Delivery(
         id=delivery_id(given.notification_id, index),
         channel=channel,
@@ -101,7 +95,7 @@ def _planned(given: PlanInput, channel: Channel, endpoint: str | None, index: in
         created_at=given.now,
         updated_at=given.now,
     )
-    if channel is Channel.IN_APP and given.due_at <= given.now:
+    if channel is Channel.IN_APP and given.due_at <= given.now and given.rendered:
         delivery.status = DeliveryStatus.DELIVERED
         delivery.provider = "in_app"
         delivery.attempts = 1

@@ -1,6 +1,6 @@
 """What the use cases need from below and beside them: Protocols only. Storage, channels and realtime implement them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,9 +10,11 @@ from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.feedback import EventKind, ProviderEvent
 from notification_engine.domain.notification import Notification, Priority
+from notification_engine.domain.notification_type import NotificationType
 from notification_engine.domain.outcome import Attempt, Message, Outcome
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.suppression import Suppression, SuppressionReason
+from notification_engine.domain.template import Compiled, Draft, Preview, RenderFailed, Template, Version
 from notification_engine.domain.webhook import WebhookEndpoint
 
 
@@ -156,6 +158,10 @@ class NotificationStore(Protocol):
         """By group commit with majority and journal. Raises Unavailable when the fate is unknown at the deadline."""
         ...
 
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        """Which of these a majority has."""
+        ...
+
     async def by_idempotency_key(self, key: str) -> Notification | None: ...
     async def release_idempotency_key(self, key: str, older_than: datetime) -> bool: ...
     async def restamp(self, ids: Sequence[str]) -> None: ...
@@ -258,6 +264,16 @@ class SuppressionStore(Protocol):
         ...
 
 
+class AttachmentStore(Protocol):
+    """Contents under the hash of their bytes."""
+
+    async def keep(self, contents: Sequence[bytes], until: datetime) -> list[str]:
+        """Their ids, in order, once a majority has them."""
+        ...
+
+    async def load(self, content_ids: Sequence[str]) -> Mapping[str, bytes]: ...
+
+
 class BreakerStore(Protocol):
     """Where the replicas' breakers meet."""
 
@@ -271,7 +287,13 @@ class BreakerStore(Protocol):
 class EndpointStore(Protocol):
     async def enabled(self) -> list[WebhookEndpoint]: ...
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None: ...
-    async def disable(self, endpoint_id: str, reason: str) -> None: ...
+    async def disable(self, endpoint_id: str, reason: str) -> WebhookEndpoint | None:
+        """The endpoint, when it was this call that disabled it."""
+        ...
+
+    async def observe(self, endpoint_id: str, *, ok: bool) -> datetime | None:
+        """Keeps since when an endpoint has been failing, and answers it; None while it works."""
+        ...
 
 
 class Live(Protocol):
@@ -298,3 +320,56 @@ class Recorder(Protocol):
     def settled(self, channel: Channel, status: DeliveryStatus, reason: Reason | None, seconds: float) -> None: ...
     def stale(self, count: int) -> None: ...
     def reported(self, provider: str, kind: EventKind | None, *, matched: bool) -> None: ...
+
+
+class TypeStore(Protocol):
+    """What operators changed about types, beside the catalogue in the code."""
+
+    async def overrides(self) -> Mapping[str, NotificationType]:
+        """All of them, kept for a few seconds."""
+        ...
+
+    async def put(self, caller: Caller, changed: NotificationType) -> NotificationType: ...
+    async def delete(self, name: str) -> bool: ...
+
+
+class TemplateStore(Protocol):
+    """Heads are kept for a few seconds, versions never change."""
+
+    async def head(self, key: str, *, fresh: bool = False) -> Template | None: ...
+    async def version(self, key: str, number: int) -> Version | None: ...
+    async def versions(self, key: str) -> list[Version]: ...
+    async def list(self, after: str, limit: int) -> list[Template]: ...
+    async def save(self, caller: Caller, key: str, draft: Draft) -> Template: ...
+    async def publish(self, version: Version) -> None:
+        """Raises Conflict when another publication took the number."""
+        ...
+
+    async def choose(self, key: str, number: int) -> None: ...
+    async def delete(self, key: str) -> bool:
+        """Its versions stay for what was accepted with them."""
+        ...
+
+
+class Renderer(Protocol):
+    """Compiles and renders off the event loop, under limits. Raises Unavailable when it is overrun."""
+
+    async def compile(self, draft: Draft, library: Mapping[str, Draft]) -> Compiled:
+        """Raises InvalidRequest naming the part, its line and column."""
+        ...
+
+    async def render(
+        self,
+        name: str,
+        compiled: Compiled,
+        parts: Sequence[str],
+        context: Mapping[str, Any],
+        locale: str | None,
+        time_zone: str | None,
+    ) -> dict[str, str] | RenderFailed: ...
+
+    async def preview(
+        self, name: str, compiled: Compiled, context: Mapping[str, Any], locale: str | None, time_zone: str | None
+    ) -> Preview:
+        """Raises InvalidRequest."""
+        ...

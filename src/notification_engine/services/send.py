@@ -11,18 +11,12 @@ from collections.abc import Mapping, Sequence
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import base_id
-from notification_engine.domain.outcome import Attempt, Message, Outcome, Rejected, Retry, Unknown
+from notification_engine.domain.outcome import Attempt, Message, Outcome, Retry, Unknown
 from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.ports import (
-    Deadline,
-    EndpointStore,
-    HistoryStore,
-    NotificationStore,
-    Sender,
-    SuppressionStore,
-)
+from notification_engine.services.endpoint_watch import EndpointWatch
+from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender, SuppressionStore
 from notification_engine.services.settle import Settle, Work, unsettled_rows
 
 SOLO_AFTER_ABANDONED = 2  # claims that ended in a dead process, before a notification runs alone
@@ -38,7 +32,7 @@ class Send:
         settle: Settle,
         store: NotificationStore,
         history: HistoryStore,
-        endpoints: EndpointStore,
+        watch: EndpointWatch,
         suppressions: SuppressionStore,
         clock: Clock,
         *,
@@ -49,7 +43,7 @@ class Send:
         self._settle = settle
         self._store = store
         self._history = history
-        self._endpoints = endpoints
+        self._watch = watch
         self._suppressions = suppressions
         self._clock = clock
         self._patience_seconds = patience_seconds
@@ -77,8 +71,7 @@ class Send:
         started = time.perf_counter()
         outcome = await self._call(sender, work)
         await self._settle.outcome(work, outcome, (time.perf_counter() - started) * 1000)
-        if isinstance(outcome, Rejected) and outcome.disable_endpoint and work.delivery.endpoint:
-            await self._endpoints.disable(work.delivery.endpoint, str(outcome.reason))
+        await self._watch.observe(work.delivery.channel, work.delivery.endpoint, outcome)
 
     async def _not_sent(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> None:
         """What may have arrived stays unknown and is held for an operator; `expired` or `suppressed` would deny it."""
@@ -170,8 +163,12 @@ def message_of(work: Work) -> Message:
         endpoint=delivery.endpoint,
         data=notification.data,
         actions=tuple(notification.actions),
+        attachments=tuple(notification.attachments),
         correlation_id=notification.correlation_id,
-        transactional=notification.transactional,
         attempt=work.attempt,
         solo=work.solo,
+        template=notification.template,
+        locale=notification.locale,
+        time_zone=notification.time_zone,
+        transactional=notification.transactional,
     )

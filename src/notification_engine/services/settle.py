@@ -54,6 +54,7 @@ class Work:
 
 
 Asked = Accepted | Delivered | Rejected | Retry | Unknown
+_STATES = frozenset(map(str, S))  # rows beside the attempts say something else
 Item = tuple[tuple[Attempt, ...], Change]
 
 
@@ -176,7 +177,7 @@ class Settle:
             case Rejected(reason=reason):
                 return replace(row, delivery_status=S.FAILED, reason=reason)
             case Unknown(reason=reason):
-                resends = resends_unknown(work.notification.priority, work.resend)
+                resends = resends_unknown(work.notification.priority, work.resend, work.notification.on_unknown)
                 grace = UNKNOWN_GRACE_SECONDS if resends else None
                 return replace(
                     row, delivery_status=S.UNKNOWN, reason=reason, next_attempt_seconds=grace, held=not resends
@@ -296,6 +297,6 @@ def unsettled_rows(works: Sequence[Work], rows: Sequence[Attempt]) -> dict[str, 
     attempts = {w.delivery.id: w.delivery.attempts for w in works}
     newest: dict[str, Attempt] = {}
     for row in sorted(rows, key=lambda r: (r.attempt, r.fence)):
-        if not row.suffix and row.attempt > attempts.get(row.delivery_id, row.attempt):
+        if row.delivery_status in _STATES and row.attempt > attempts.get(row.delivery_id, row.attempt):
             newest[row.delivery_id] = row
     return newest

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import NotFound
-from notification_engine.services.plan import is_transactional
+from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.ports import PreferenceStore
 
 
@@ -28,16 +28,17 @@ class Opener(Protocol):
 class Unsubscribe:
     tokens: Opener
     preferences: PreferenceStore
+    catalogue: Catalogue
 
-    def read(self, token: str) -> Sealed:
+    async def read(self, token: str) -> Sealed:
         """Raises NotFound for a token that is none, or of a type that nobody can switch off."""
         said = self.tokens.open(token)
-        if said is None or is_transactional(said.notification_type):
+        if said is None or (await self.catalogue.resolve(said.notification_type)).transactional:
             raise NotFound("There is no such link.")
         return said
 
     async def off(self, token: str) -> Sealed:
         """Harmless twice. Raises NotFound and Unavailable."""
-        said = self.read(token)
+        said = await self.read(token)
         await self.preferences.switch_off(said.user_id, said.notification_type, said.channel)
         return said

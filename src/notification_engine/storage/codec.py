@@ -2,12 +2,13 @@
 index is partial on its null."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import bson
 from bson.errors import InvalidDocument, InvalidStringData
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, NotificationStatus, Reason
 from notification_engine.domain.errors import InvalidRequest
 from notification_engine.domain.notification import (
@@ -17,14 +18,26 @@ from notification_engine.domain.notification import (
     Inbox,
     Lease,
     Notification,
+    OnUnknown,
     Priority,
 )
+from notification_engine.domain.template import TemplateUse
 
 MAX_DEPTH = 90  # the server refuses more than 100 levels; ours lies below them
 MAX_BYTES = 15 * 1024 * 1024
 
 _PLAIN = ("event_id", "user_id", "notification_type", "title", "body", "created_at")
-_OPTIONAL = ("email", "scheduled_at", "expires_at", "due_at", "dedup_key", "correlation_id", "source")
+_OPTIONAL = (
+    "email",
+    "locale",
+    "time_zone",
+    "scheduled_at",
+    "expires_at",
+    "due_at",
+    "dedup_key",
+    "correlation_id",
+    "source",
+)
 
 
 def to_document(n: Notification) -> dict[str, Any]:
@@ -38,17 +51,23 @@ def to_document(n: Notification) -> dict[str, Any]:
         "channels": [str(c) for c in n.channels],
         "data": n.data,
         "actions": [{"label": a.label, "url": a.url} for a in n.actions],
-        "lease": _present(asdict(n.lease)),
+        "lease": _fields(n.lease, _LEASE_FIELDS),
         "decisions": [
             _present({"code": d.code, "text": d.text, "channel": d.channel and str(d.channel), "at": d.at})
             for d in n.decisions
         ],
         "deliveries": [_delivery_document(d) for d in n.deliveries],
     }
-    if n.inbox is not None:
-        document["inbox"] = _present(asdict(n.inbox)) | {"read_at": n.inbox.read_at}
+    if n.attachments:
+        document["attachments"] = [_fields(a, _ATTACHMENT_FIELDS) for a in n.attachments]
+    if n.template is not None:
+        document["template"] = _fields(n.template, _TEMPLATE_FIELDS)
+    if n.on_unknown is not None:
+        document["on_unknown"] = str(n.on_unknown)
     if n.transactional:
         document["transactional"] = True
+    if n.inbox is not None:
+        document["inbox"] = _fields(n.inbox, _INBOX_FIELDS) | {"read_at": n.inbox.read_at}
     if n.idempotency is not None:
         document["idempotency"] = {
             "key": n.idempotency.key,
@@ -58,10 +77,19 @@ def to_document(n: Notification) -> dict[str, Any]:
     return document
 
 
+def _fields(value: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """What is present of a flat value. Not `asdict`: it copies every time stamp by `deepcopy`, a fifth of an accept."""
+    return {name: found for name in names if (found := getattr(value, name)) is not None}
+
+
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
 
 
+_TEMPLATE_FIELDS = tuple(f.name for f in fields(TemplateUse))
+_ATTACHMENT_FIELDS = tuple(f.name for f in fields(Attachment))
+_LEASE_FIELDS = tuple(f.name for f in fields(Lease))
+_INBOX_FIELDS = tuple(f.name for f in fields(Inbox))
 _DELIVERY_FIELDS = (
     "provider",
     "endpoint",
@@ -86,10 +114,7 @@ def _delivery_document(d: Delivery) -> dict[str, Any]:
     }
     if d.reason is not None:
         document["reason"] = str(d.reason)
-    for name in _DELIVERY_FIELDS:
-        if (value := getattr(d, name)) is not None:
-            document[name] = value
-    return document
+    return document | _fields(d, _DELIVERY_FIELDS)
 
 
 def to_notification(document: Mapping[str, Any]) -> Notification:
@@ -98,6 +123,8 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
     values: dict[str, Any] = {name: document.get(name) for name in _PLAIN + _OPTIONAL}
     return Notification(
         **values,
+        template=TemplateUse(**document["template"]) if "template" in document else None,
+        on_unknown=OnUnknown(document["on_unknown"]) if "on_unknown" in document else None,
         id=document["_id"],
         priority=Priority(document["priority"]),
         status=NotificationStatus(document["status"]),
@@ -105,6 +132,7 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
         data=document.get("data", {}),
         transactional=document.get("transactional", False),
         actions=[Action(a["label"], a["url"]) for a in document.get("actions", [])],
+        attachments=[Attachment(**a) for a in document.get("attachments", [])],
         lease=Lease(**document.get("lease", {})),
         decisions=[
             Decision(d["code"], d["text"], Channel(d["channel"]) if "channel" in d else None, d.get("at"))
@@ -142,16 +170,17 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return encoded
 
 
-def _depth(value: Any) -> int:
-    """Levels of nesting, found without recursion."""
-    deepest, stack = 0, [(value, 1)]
+def _depth(document: Mapping[str, Any]) -> int:
+    """Levels of nesting, found without recursion; leaves are not visited."""
+    deepest = 0
+    stack: list[tuple[Any, int]] = [(document, 1)]
     while stack:
         current, level = stack.pop()
         deepest = max(deepest, level)
         if level > MAX_DEPTH:
             return level
-        children = current.values() if isinstance(current, Mapping) else current if isinstance(current, list) else ()
-        stack.extend((child, level + 1) for child in children)
+        children = current if isinstance(current, list) else current.values()
+        stack += [(child, level + 1) for child in children if isinstance(child, (dict, list))]
     return deepest
 
 

@@ -32,7 +32,14 @@ class _PoolCounter(monitoring.ConnectionPoolListener):
     """Counts of this process's pool, kept from the driver's own events (CMAP specification)."""
 
     def __init__(self) -> None:
-        self.open = self.in_use = self.waiting = 0
+        self.open = self.in_use = 0
+        self._waiting: set[asyncio.Task[Any] | None] = set()
+
+    @property
+    def waiting(self) -> int:
+        """By task, because the driver says nothing when a wait is cancelled: who has ended waits no longer."""
+        self._waiting = {task for task in self._waiting if task is None or not task.done()}
+        return len(self._waiting)
 
     def connection_created(self, event: Any) -> None:
         self.open += 1
@@ -41,13 +48,13 @@ class _PoolCounter(monitoring.ConnectionPoolListener):
         self.open -= 1
 
     def connection_check_out_started(self, event: Any) -> None:
-        self.waiting += 1
+        self._waiting.add(asyncio.current_task())
 
     def connection_check_out_failed(self, event: Any) -> None:
-        self.waiting -= 1
+        self._waiting.discard(asyncio.current_task())
 
     def connection_checked_out(self, event: Any) -> None:
-        self.waiting -= 1
+        self._waiting.discard(asyncio.current_task())
         self.in_use += 1
 
     def connection_checked_in(self, event: Any) -> None:
@@ -73,6 +80,9 @@ class Database:
                 maxPoolSize=pool_size,
                 tz_aware=True,
                 serverSelectionTimeoutMS=SELECTION_SECONDS * 1000,
+                # A server that stands still is given up after the sum of these two, and what waits for it is cut off.
+                connectTimeoutMS=SELECTION_SECONDS * 1000,
+                heartbeatFrequencyMS=SELECTION_SECONDS * 1000,
                 event_listeners=[self._pool],
                 appname="notification-engine",
             )

@@ -92,6 +92,15 @@ LEDGERS: dict[str, list[IndexModel]] = {
 }
 
 
+ATTACHMENTS: dict[str, list[IndexModel]] = {
+    "notification_attachments": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)]
+}
+
+
+async def _attachments(database: Database) -> None:
+    await _create(database, ATTACHMENTS)
+
+
 FEEDBACK: dict[str, list[IndexModel]] = {
     "notification_provider_events": [
         IndexModel([("delivery_id", ASCENDING)], partialFilterExpression={"delivery_id": {"$exists": True}}),
@@ -128,11 +137,12 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0002_engine_indexes", _engine_indexes),
     ("0003_dead_letters", _dead_letters),
     ("0004_ledgers", _ledgers),
-    ("0005_feedback", _feedback),
+    ("0005_attachments", _attachments),
+    ("0006_feedback", _feedback),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, FEEDBACK)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK)
 
 
 async def migrate(database: Database) -> list[str]:

@@ -102,16 +102,22 @@ class Notifications(Claims, InboxQueries):
                 results[index] = InvalidRequest(f"The database refused the notification (code {error['code']}).")
             elif "idempotency.key" in error.get("keyPattern", {}):
                 taken.append(index)
-        ours = await self._present([rows[index][0] for index in taken])
+        ours = await self._ours([rows[index][0] for index in taken])
         for index in taken:
             results[index] = Inserted() if rows[index][0] in ours else KeyTaken()
         return results
 
-    async def _present(self, ids: list[str]) -> set[str]:
+    async def _ours(self, ids: list[str]) -> set[str]:
         """Which of these are stored: a retried insert meets its own idempotency key."""
         if not ids:
             return set()
         return {document["_id"] async for document in self._collection.find({"_id": {"$in": ids}}, {"_id": 1})}
+
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        if not ids:
+            return set()
+        with translated():
+            return {document["_id"] async for document in self._majority.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
 
     async def by_idempotency_key(self, key: str) -> Notification | None:
         with translated():

@@ -194,6 +194,13 @@ def test_any_text_is_taken_or_refused_by_name(text: str, head: str) -> None:
         assert refused.field == "url"
 
 
+def test_a_url_ends_at_its_bound() -> None:
+    longest = "https://example.org/".ljust(2048, "a")
+    GUARD.check_url(longest)
+    with pytest.raises(InvalidRequest):
+        GUARD.check_url(longest + "a")
+
+
 def test_plain_http_needs_leave() -> None:
     Guard().check_url("https://example.org/in")
     with pytest.raises(InvalidRequest, match="https://"):

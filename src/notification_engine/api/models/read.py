@@ -13,7 +13,15 @@ from notification_engine.domain.outcome import Attempt
 
 SEND_EXAMPLE: dict[str, Any] = {
     "notification_type": "test_execution.completed",
-    "recipients": [{"user_id": "u1", "email": "u1@example.org", "channels": ["in_app", "email"]}],
+    "recipients": [
+        {
+            "user_id": "u1",
+            "email": "u1@example.org",
+            "channels": ["in_app", "email"],
+            "locale": "de-CH",
+            "time_zone": "Europe/Zurich",
+        }
+    ],
     "title": "Run 4711 passed",
     "body": "148 of 148 tests passed.",
     "data": {"run": 4711},
@@ -43,6 +51,8 @@ class Problem(BaseModel):
     detail: str
     field: str | None = None
     errors: list[dict[str, str]] | None = None
+    line: int | None = None
+    column: int | None = None
     request_id: str | None = None
 
 

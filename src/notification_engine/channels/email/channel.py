@@ -7,13 +7,15 @@ delivery is postponed and no round is counted.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from notification_engine.channels.email.attachments import Attacher
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
 from notification_engine.channels.email.provider import EmailProvider
 from notification_engine.domain.delivery import Channel, Reason
+from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.outcome import (
     Delivered,
     Message,
@@ -24,10 +26,17 @@ from notification_engine.domain.outcome import (
     Retry,
     Unknown,
 )
+from notification_engine.domain.template import RenderFailed
 from notification_engine.rendering.plain import Email, render_email, unsubscribe_headers
 from notification_engine.services.ports import Deadline
 
 PATIENCE_SECONDS = 5.0  # how long a delivery holds its slot while it waits for a token
+RENDERER_REST_SECONDS = 5.0
+Render = Callable[[Message], Awaitable[Email | RenderFailed]]
+
+
+async def plainly(message: Message) -> Email | RenderFailed:
+    return render_email(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +70,16 @@ class EmailChannel:
     def __init__(
         self,
         relays: Sequence[Relay],
+        attacher: Attacher,
         *,
         attempt_seconds: float,
+        render: Render = plainly,
         unsubscribe_url: Callable[[Message], str] | None = None,
     ) -> None:
         """`unsubscribe_url` makes the link of one e-mail; None where the engine has no public address."""
         self.relays = relays
+        self._attacher = attacher
+        self._render = render
         self._unsubscribe_url = unsubscribe_url
         self.attempt_seconds = attempt_seconds
 
@@ -87,15 +100,32 @@ class EmailChannel:
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
         if not message.endpoint:
             return Rejected(Reason.NO_ADDRESS, "engine")
-        return await self._round(self._rendered(message), deadline)
+        email = await self._rendered(self._linked(message), deadline)
+        if not isinstance(email, Email):
+            return email
+        if message.attachments:
+            attached = await self._attacher.attach(message.attachments, deadline)
+            if not isinstance(attached, tuple):
+                return attached
+            email = replace(email, attachments=attached)
+        return await self._round(email, deadline)
 
-    def _rendered(self, message: Message) -> Email:
+    def _linked(self, message: Message) -> Message:
         """What is transactional carries no way to switch it off."""
         if message.transactional or self._unsubscribe_url is None:
-            return render_email(message)
-        url = self._unsubscribe_url(message)
-        email = render_email(message, url)
-        return replace(email, headers=email.headers + unsubscribe_headers(url))
+            return message
+        return replace(message, unsubscribe_url=self._unsubscribe_url(message))
+
+    async def _rendered(self, message: Message, deadline: Deadline) -> Email | Rejected | Postponed:
+        """Nothing has left the house yet, so whatever is not the template's own fault costs no round."""
+        try:
+            async with asyncio.timeout(max(0.001, deadline.at - time.monotonic())):
+                email = await self._render(message)
+        except (Unavailable, TimeoutError):
+            return Postponed(Reason.SERVER_ERROR, RENDERER_REST_SECONDS, "engine", "the renderer was not available")
+        if isinstance(email, RenderFailed):
+            return Rejected(Reason.TEMPLATE_ERROR, "engine", email.detail)
+        return replace(email, headers=email.headers + unsubscribe_headers(message.unsubscribe_url))
 
     async def _round(self, email: Email, deadline: Deadline) -> Outcome:
         passed: list[PassedOver] = []

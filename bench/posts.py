@@ -1,0 +1,65 @@
+"""The reference of `webhooks`: one aiohttp session that posts ready-made bodies, as many at once as a lane has slots.
+
+`python -m bench.posts ADDRESS COUNT` prints posts a second.
+"""
+
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime
+
+import aiohttp
+import uvloop
+
+from bench.messages import message
+from notification_engine.channels.webhook import payload, signed_headers
+from notification_engine.domain.delivery import Channel
+from notification_engine.domain.notification import Priority
+from notification_engine.domain.outcome import Message
+from notification_engine.kit.ids import new_ulid
+
+AT_ONCE = 125
+SECRET = "whsec_" + "a" * 32
+
+
+def _prepared(index: int) -> tuple[bytes, dict[str, str]]:
+    asked, ulid = message(index, "webhook"), new_ulid()
+    body = payload(
+        Message(
+            notification_id=f"ntfy_{ulid}",
+            delivery_id=f"dlv_{ulid}_0",
+            event_id=f"evt_{ulid}",
+            user_id=asked["recipients"][0]["user_id"],
+            notification_type=asked["notification_type"],
+            channel=Channel.WEBHOOK,
+            priority=Priority.MEDIUM,
+            title=asked["title"],
+            body=asked["body"],
+            created_at=datetime.now(UTC),
+            data=asked["data"],
+            correlation_id=asked["correlation_id"],
+        )
+    )
+    return body, signed_headers(SECRET, f"dlv_{ulid}_0", body)
+
+
+async def _post_all(address: str, count: int) -> float:
+    prepared = [_prepared(i) for i in range(count)]
+    left = iter(prepared)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+
+        async def post() -> None:
+            for body, headers in left:
+                async with session.post(f"{address}/hook", data=body, headers=headers) as answer:
+                    await answer.read()
+                    answer.raise_for_status()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(post() for _ in range(AT_ONCE)))
+        return count / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(runner.run(_post_all(sys.argv[1], int(sys.argv[2]))))
