@@ -105,7 +105,6 @@ async def test_a_write_that_is_not_taken_in_time_closes_the_client(monkeypatch: 
     assert stalled.closed_with == 1008
 
 
-
 async def test_a_last_word_is_still_sent() -> None:
     connection = Connection("u1")
     connection.push(b"dropped")
