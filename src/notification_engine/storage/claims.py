@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import PyMongoError
 
 from notification_engine.domain.notification import RANK, Notification
@@ -13,7 +13,13 @@ from notification_engine.kit.ids import new_ulid
 from notification_engine.services.ports import Change
 from notification_engine.storage.codec import to_notification
 from notification_engine.storage.connection import Database, translated
-from notification_engine.storage.pipelines import changes_pipeline, claim_pipeline, give_back_pipeline, in_seconds
+from notification_engine.storage.pipelines import (
+    changes_pipeline,
+    claim_pipeline,
+    give_back_pipeline,
+    in_seconds,
+    kind_of,
+)
 
 QUEUE_INDEX = "queue"
 OVERSAMPLING = 4  # with several daemons: candidates asked for, as a multiple of what is to be claimed
@@ -59,16 +65,22 @@ class Claims:
         return random.sample(ids, limit) if len(ids) > limit else ids
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """One bulk of fenced pipelines; True where the fence still held."""
-        groups: dict[tuple[str, int | None], list[Change]] = {}
+        """One bulk of fenced pipelines, one for all changes that are alike; True where the fence still held. Written
+        twice, as after a lost reply, it changes nothing more: the table refuses it or the fence is another."""
+        kinds: dict[object, list[Change]] = {}
         for change in changes:
-            groups.setdefault((change.document_id, change.fence), []).append(change)
-        writes: list[Any] = [UpdateOne(_fenced(*key), changes_pipeline(group)) for key, group in groups.items()]
+            kinds.setdefault(kind_of(change), []).append(change)
+        writes: list[Any] = []
+        expected = 0
+        for alike in kinds.values():
+            ids = list({change.document_id for change in alike})
+            writes.append(UpdateMany(_all_fenced(ids, alike[0].fence), changes_pipeline(alike)))
+            expected += len(ids)
         with translated():
             result = await self._collection.bulk_write(writes, ordered=False)
-            if result.matched_count == len(writes):
+            if result.matched_count == expected:
                 return [True] * len(changes)
-            held = await self._fences([document_id for document_id, _ in groups])
+            held = await self._fences(list({change.document_id for change in changes}))
         return [c.document_id in held and c.fence in (None, held[c.document_id]) for c in changes]
 
     async def _fences(self, ids: list[str]) -> dict[str, int]:
@@ -114,6 +126,11 @@ class Claims:
             oldest = await self._collection.find_one(match, {"due_at": 1}, sort=[("due_at", 1)], hint=QUEUE_INDEX)
         lag = (now - oldest["due_at"]).total_seconds() if oldest else 0.0
         return {"waiting": waiting, "due": due, "oldest_due_ms": round(lag * 1000)}
+
+
+def _all_fenced(document_ids: list[str], fence: int | None) -> dict[str, Any]:
+    match: dict[str, Any] = {"_id": {"$in": document_ids}}
+    return match if fence is None else match | {"lease.fence": fence}
 
 
 def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:

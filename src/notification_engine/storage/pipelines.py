@@ -5,6 +5,7 @@ from the deliveries as they are stored, whatever another lane wrote meanwhile.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,9 +24,14 @@ def in_seconds(seconds: float) -> Stage:
 
 
 def changes_pipeline(changes: Sequence[Change]) -> list[Stage]:
-    """The changes of one document under one fence."""
+    """Changes under one fence: of one document, or alike ones of many. Delivery ids are unique over all documents, so
+    one pipeline, parsed once, serves every document of a bulk whose outcome is the same."""
     stages: list[Stage] = []
-    branches = [branch for change in changes if change.delivery_id for branch in _branches(change)]
+    kinds: dict[object, list[Change]] = {}
+    for change in changes:
+        if change.delivery_id:
+            kinds.setdefault(kind_of(change), []).append(change)
+    branches = [branch for alike in kinds.values() for branch in _branches(alike[0], [c.delivery_id for c in alike])]
     if branches:
         switch = {"$switch": {"branches": branches, "default": "$$d"}}
         stages.append({"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": switch}}}})
@@ -34,9 +40,15 @@ def changes_pipeline(changes: Sequence[Change]) -> list[Stage]:
     return stages + recompute(reset_deaths=True)
 
 
-def _branches(change: Change) -> list[Stage]:
+def kind_of(change: Change) -> object:
+    """Equal for changes that differ only in whose they are."""
+    mark = tuple(sorted(change.mark.items())) if change.mark else None
+    return replace(change, document_id="", delivery_id="", mark=None), bool(change.delivery_id), mark
+
+
+def _branches(change: Change, delivery_ids: list[str]) -> list[Stage]:
     """Allowed by the table: the patch. Not allowed: only the lane's hold ends."""
-    mine = {"$eq": ["$$d.id", change.delivery_id]}
+    mine = {"$in": ["$$d.id", delivery_ids]}
     allowed = {"$in": ["$$d.status", [str(s) for s in ALLOWED_FROM[change.status]]]}
     branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
     if change.release:
