@@ -1,12 +1,14 @@
 # The commands of this repository. Needs git, make and Python 3.11 or newer; everything else comes from requirements/.
+# make run ARGS="--port 8001"
 PYTHON ?= python3
+ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run token test lint check bench docs clean
+.PHONY: run token test lint check bench chaos docs clean
 
 run: $(VENV)/.run
-	@$(BIN)/notification-engine dev
+	@$(BIN)/notification-engine dev $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
@@ -22,11 +24,16 @@ check: lint test
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos --prove
+	$(BIN)/python -m tests.chaos --out var/chaos $(CHAOS)
+
 token: $(VENV)/.run
 	@$(BIN)/notification-engine token --sub dev --role user --role service --role operator
 
 docs: $(VENV)/.run
 	$(BIN)/notification-engine reference > docs/configuration.md
+	$(BIN)/notification-engine reference --types > docs/types.md
 
 clean:
 	rm -rf $(VENV) var
@@ -39,8 +46,9 @@ $(VENV)/bin/python:
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 $(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
-	$(INSTALL) --require-hashes -r requirements/run.txt
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@echo "Installing into $(VENV), once; about a minute."
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python

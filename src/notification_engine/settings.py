@@ -4,8 +4,11 @@ A bad value is refused at start with the name of its variable; no secret's value
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from email.errors import MessageError
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,13 +16,19 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from notification_engine.domain.errors import ConfigurationError
+from notification_engine.net.guard import Guard
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import TOPIC_PATTERN
 
+MIN_DISTINCT = 8  # characters; 32 random hexadecimal digits have fewer once in 25 million
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-NOT_BUILT = "Read and checked, without effect: this provider is not built yet."
+DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
+PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 
 Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -32,8 +41,12 @@ class Settings(BaseSettings):
     )
     DEBUG: bool = Field(False, description="Debug logging unless LOG_LEVEL is set; never changes an answer.")
 
-    MONGODB_URL: str | None = Field(None, description="Address of a replica set. Unset in development: embedded.")
-    MONGODB_DATABASE: str = Field("intellibrowse", min_length=1, description="Wins over the path of the address.")
+    MONGODB_URL: str | None = Field(
+        None, repr=False, description="Address of a replica set. Unset in development: embedded."
+    )
+    MONGODB_DATABASE: Annotated[str, Field(pattern=DATABASE_NAME)] = Field(
+        "intellibrowse", description="Wins over the path of the address."
+    )
     DATABASE_CONNECTION_POOL_SIZE: Positive = Field(20, description="The driver's maxPoolSize of a process.")
     MONGODB_DATA_DIR: Path = Field(Path("var/mongodb"), description="Directory of the embedded MongoDB.")
     MONGOD_BINARY: str | None = Field(None, description="The embedded server's program; else PATH, else the extra.")
@@ -66,22 +79,55 @@ class Settings(BaseSettings):
     )
 
     EMAIL_PROVIDER: Literal["auto", "console", "smtp", "sendgrid", "ses"] = Field(
-        "auto", description="`auto`: SMTP when SMTP_HOST is set, console in development. sendgrid, ses: not built yet."
+        "auto",
+        description="`auto`: those that are set, in the order SendGrid, SES, SMTP; else console in development.",
     )
-    SENDGRID_API_KEY: SecretStr | None = Field(None, description=NOT_BUILT)
-    SENDGRID_FROM_EMAIL: str | None = Field(None, description=NOT_BUILT)
+    EMAIL_TIMEOUT_SECONDS: Seconds = Field(10, description="Deadline of one call of SendGrid or SES, seconds.")
+    SENDGRID_API_KEY: SecretStr | None = Field(None, description="Unset: no SendGrid.")
+    SENDGRID_FROM_EMAIL: str | None = Field(None, description="The sender's address; needed with SENDGRID_API_KEY.")
     SENDGRID_FROM_NAME: str = Field("IntelliBrowse Notifications", description="The sender's name, for every provider.")
-    AWS_ACCESS_KEY_ID: SecretStr | None = Field(None, description=NOT_BUILT)
-    AWS_SECRET_ACCESS_KEY: SecretStr | None = Field(None, description=NOT_BUILT)
-    AWS_REGION: str = Field("us-east-1", description=NOT_BUILT)
-    SES_FROM_EMAIL: str | None = Field(None, description=NOT_BUILT)
+    SENDGRID_BASE_URL: str = Field(
+        "https://api.sendgrid.com", pattern=r"^https?://[^\s/]+", description="Where its API is."
+    )
+    SENDGRID_WEBHOOK_PUBLIC_KEY: str | None = Field(
+        None, description="Verification key of the signed Event Webhook, base64; unset: its events are not taken."
+    )
+    SENDGRID_MAX_PER_SECOND: Rate = Field(0, description="Calls a second of a process; 0: no limit.")
+    AWS_ACCESS_KEY_ID: SecretStr | None = Field(None, description="Unset: the AWS client's own search (a role).")
+    AWS_SECRET_ACCESS_KEY: SecretStr | None = Field(None, description="Secret of AWS_ACCESS_KEY_ID.")
+    AWS_REGION: str = Field("us-east-1", description="Region of SES.")
+    SES_FROM_EMAIL: str | None = Field(None, description="The sender's address; unset: no SES.")
+    SES_ENDPOINT_URL: str | None = Field(
+        None, pattern=r"^https?://[^\s/]+", description="Where its API is, if not AWS."
+    )
+    SES_CONFIGURATION_SET: str | None = Field(None, description="Sends SES events to SNS; unset: none.")
+    SES_SNS_TOPIC_ARN: str | None = Field(
+        None, pattern=TOPIC_PATTERN, description="The one SNS topic that SES's events are taken from; unset: none."
+    )
+    SES_MAX_PER_SECOND: Rate = Field(14, description="Calls a second of a process; 0: no limit. 14 is a new account's.")
     SMTP_HOST: str | None = Field(None, description="Mail server; unset: no SMTP.")
     SMTP_PORT: Annotated[int, Field(ge=1, le=65_535)] = Field(587, description="Its port.")
     SMTP_USERNAME: str | None = Field(None, description="Unset: no login.")
     SMTP_PASSWORD: SecretStr | None = Field(None, description="Password of SMTP_USERNAME.")
     SMTP_STARTTLS: bool = Field(True, description="Require STARTTLS.")
     SMTP_FROM_EMAIL: str | None = Field(None, description="The sender's address; needed with SMTP_HOST.")
+    SMTP_MAX_PER_SECOND: Rate = Field(0, description="Messages a second of a process; 0: no limit.")
     SMTP_TIMEOUT_SECONDS: Seconds = Field(30, description="Deadline of one e-mail attempt, seconds.")
+
+    PUBLIC_URL: str | None = Field(
+        None,
+        pattern=PUBLIC_PATTERN,
+        description="Where recipients reach this API, for unsubscribe links; https in production. Unset: no links.",
+    )
+    RENDER_PROCESSES: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Processes that render templates at once; two more stand by. Started by the first template used."
+    )
+    RENDER_MEMORY_MB: Annotated[int, Field(ge=32, le=4096)] = Field(
+        128, description="Memory that one rendering may take beyond its process's own, MiB."
+    )
+    RENDER_CPU_SECONDS: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        0.5, description="Processor time of one rendering, seconds; ten times as much by the clock."
+    )
 
     WEBSOCKET_MAX_CONNECTIONS: Positive = Field(1000, description="Live connections of a process, SSE included.")
     WEBSOCKET_HEARTBEAT_INTERVAL: Seconds = Field(30, description="Ping interval, seconds.")
@@ -107,6 +153,9 @@ class Settings(BaseSettings):
     )
     METRICS_RETENTION_DAYS: Positive = Field(30, description="How long these are kept, days.")
 
+    HTTP_MAX_IN_FLIGHT: Positive = Field(
+        500, description="Requests answered at once by a process; past it 503 with Retry-After. Health is exempt."
+    )
     CORS_ENABLED: bool = Field(False, description="false: no CORS headers; same origin always passes.")
     CORS_ORIGINS: list[str] = Field([], description="JSON list of origins, for CORS and for WebSockets.")
     TRUSTED_HOSTS: list[str] = Field([], description="JSON list of host names served; empty: all. Health is exempt.")
@@ -190,12 +239,11 @@ def _problems(s: Settings) -> list[str]:
         problems.append("MONGODB_URL: needed with ENVIRONMENT=production; the address of a replica set.")
     if not s.development and s.DEBUG:
         problems.append("DEBUG: must be false with ENVIRONMENT=production.")
-    if s.EMAIL_PROVIDER in {"sendgrid", "ses"}:
-        problems.append(f"EMAIL_PROVIDER: {s.EMAIL_PROVIDER} is not built yet; use auto, smtp or console.")
-    if s.EMAIL_PROVIDER == "smtp" and not s.SMTP_HOST:
-        problems.append("SMTP_HOST: needed with EMAIL_PROVIDER=smtp.")
-    if s.SMTP_HOST and not s.SMTP_FROM_EMAIL:
-        problems.append("SMTP_FROM_EMAIL: needed with SMTP_HOST; the sender's address.")
+    problems += _email_problems(s)
+    problems += _address_problems(s)
+    problems += _feedback_problems(s)
+    if s.MONGODB_URL is not None and not s.MONGODB_URL.startswith(("mongodb://", "mongodb+srv://")):
+        problems.append("MONGODB_URL: must begin with mongodb:// or mongodb+srv://.")
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
@@ -203,12 +251,74 @@ def _problems(s: Settings) -> list[str]:
     return problems
 
 
+def _email_problems(s: Settings) -> list[str]:
+    """Which variable a chosen or half-set provider lacks."""
+    needs: dict[str, list[tuple[str, object]]] = {
+        "sendgrid": [("SENDGRID_API_KEY", s.SENDGRID_API_KEY), ("SENDGRID_FROM_EMAIL", s.SENDGRID_FROM_EMAIL)],
+        "ses": [("SES_FROM_EMAIL", s.SES_FROM_EMAIL)],
+        "smtp": [("SMTP_HOST", s.SMTP_HOST), ("SMTP_FROM_EMAIL", s.SMTP_FROM_EMAIL)],
+    }
+    chosen = s.EMAIL_PROVIDER
+    begun = {"sendgrid": s.SENDGRID_API_KEY, "ses": s.SES_FROM_EMAIL, "smtp": s.SMTP_HOST}
+    asked = [chosen] if chosen in needs else [name for name, value in begun.items() if value and chosen == "auto"]
+    problems = [
+        f"{variable}: needed to send by {provider}." for provider in asked for variable, v in needs[provider] if not v
+    ]
+    if bool(s.AWS_ACCESS_KEY_ID) != bool(s.AWS_SECRET_ACCESS_KEY):
+        lacking = "AWS_SECRET_ACCESS_KEY" if s.AWS_ACCESS_KEY_ID else "AWS_ACCESS_KEY_ID"
+        problems.append(f"{lacking}: the two AWS keys belong together.")
+    return problems
+
+
 def _secret_problems(s: Settings) -> list[str]:
-    if s.jwt_secret in SAMPLE_SECRETS:
-        return ["JWT_SECRET_KEY: this is the sample of the deployment guide; make one of 32 random bytes or more."]
-    if len(s.jwt_secret.encode()) < MIN_SECRET_BYTES:
-        return [f"JWT_SECRET_KEY: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`)."]
-    return []
+    needed = {"JWT_SECRET_KEY": s.jwt_secret}
+    if s.FIELD_ENCRYPTION_KEY is not None:
+        needed["FIELD_ENCRYPTION_KEY"] = s.field_key
+    problems = []
+    for name, secret in needed.items():
+        if secret in SAMPLE_SECRETS:
+            problems.append(f"{name}: this is the sample of the deployment guide; make one of 32 random bytes or more.")
+        elif len(secret.encode()) < MIN_SECRET_BYTES:
+            problems.append(f"{name}: needed, {MIN_SECRET_BYTES} bytes or more (e.g. `openssl rand -hex 32`).")
+        elif len(set(secret)) < MIN_DISTINCT:
+            problems.append(f"{name}: too easy to guess; make another (e.g. `openssl rand -hex 32`).")
+    return problems
+
+
+def _address_problems(s: Settings) -> list[str]:
+    problems = []
+    for name in ("SMTP_FROM_EMAIL", "SENDGRID_FROM_EMAIL", "SES_FROM_EMAIL"):
+        if not _is_sender(getattr(s, name)):
+            problems.append(f"{name}: must be one e-mail address without a name.")
+    if not s.SENDGRID_FROM_NAME.isprintable():
+        problems.append("SENDGRID_FROM_NAME: must not hold control characters.")
+    try:
+        Guard(s.WEBHOOK_ALLOWED_NETWORKS)
+    except ValueError:
+        problems.append('WEBHOOK_ALLOWED_NETWORKS: must be a list of CIDR networks, e.g. ["10.1.0.0/16"].')
+    return problems
+
+
+def _feedback_problems(s: Settings) -> list[str]:
+    problems = []
+    if s.SENDGRID_WEBHOOK_PUBLIC_KEY is not None:
+        try:
+            SendGridSignature(s.SENDGRID_WEBHOOK_PUBLIC_KEY)
+        except ValueError as error:
+            problems.append(f"SENDGRID_WEBHOOK_PUBLIC_KEY: {error}; copy it from SendGrid's mail settings.")
+    if s.PUBLIC_URL is not None and not s.development and not s.PUBLIC_URL.startswith("https://"):
+        problems.append("PUBLIC_URL: must begin with https:// with ENVIRONMENT=production.")
+    return problems
+
+
+def _is_sender(address: str | None) -> bool:
+    """Whether it can stand in a From header as it is; `engine@localhost` can."""
+    if address is None:
+        return True
+    try:
+        return address.isascii() and Address(addr_spec=address).addr_spec == address and "@" in address
+    except (MessageError, ValueError, IndexError):  # the last: the standard library's answer to an empty part
+        return False
 
 
 def _writable(path: Path) -> bool:
@@ -221,8 +331,18 @@ def masked(settings: Settings) -> Mapping[str, str]:
     for name, value in settings.model_dump().items():
         if isinstance(value, SecretStr):
             shown[name] = "********"
-        elif name == "MONGODB_URL" and value and "@" in value:
-            shown[name] = "mongodb://********@" + value.rpartition("@")[2]
+        elif name == "MONGODB_URL" and value:
+            shown[name] = _masked_address(value)
         else:
             shown[name] = "" if value is None else str(value)
     return shown
+
+
+def _masked_address(url: str) -> str:
+    """Without the user, the password, and the values of the options that hold secrets too."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "********"
+    before, _, place = rest.rpartition("@")
+    place = re.sub(r"(?i)([?&](?:[a-z]*password|authMechanismProperties)=)[^&]*", r"\1********", place)
+    return scheme + separator + ("********@" if before else "") + place

@@ -11,54 +11,90 @@ from enum import StrEnum
 from importlib.metadata import version as package_version
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 
-from notification_engine.api.app import create_app
-from notification_engine.api.dependencies import ApiConfig, ApiServices
-from notification_engine.channels.email.channel import EmailChannel
+from notification_engine.api.app import PREFIX, create_app
+from notification_engine.api.dependencies import ApiConfig, ApiServices, Callbacks
+from notification_engine.channels.email.attachments import Attacher
+from notification_engine.channels.email.breaker import Breaker
+from notification_engine.channels.email.bucket import TokenBucket
+from notification_engine.channels.email.channel import EmailChannel, Relay
 from notification_engine.channels.email.console import ConsoleProvider
 from notification_engine.channels.email.provider import EmailProvider
+from notification_engine.channels.email.sendgrid import SendGridConfig, SendGridProvider
 from notification_engine.channels.email.smtp import SmtpConfig, SmtpProvider
 from notification_engine.channels.in_app import InAppChannel
 from notification_engine.channels.webhook import WebhookChannel
+from notification_engine.daemon.breakers import Breakers as BreakerLoop
 from notification_engine.daemon.dispatcher import Dispatcher
 from notification_engine.daemon.janitor import Janitor
 from notification_engine.daemon.leases import Leases
 from notification_engine.daemon.sweeper import Sweeper
+from notification_engine.domain.breaker import BreakerPolicy
+from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
+from notification_engine.domain.outcome import Message
 from notification_engine.domain.retry import RetryPolicy
 from notification_engine.health.background import Checks, Heartbeat, Sampler
+from notification_engine.health.conservation import Conservation
+from notification_engine.health.ledger import Ledger
 from notification_engine.health.metrics import Metrics
 from notification_engine.health.probe import Health
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
 from notification_engine.kit.logging import get_logger
 from notification_engine.kit.loop import Loop
+from notification_engine.net.exchange import Session
+from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
+from notification_engine.rendering.builtin import builtin_templates
+from notification_engine.rendering.email import EmailRenderer
+from notification_engine.rendering.pool import Pool, PoolLimits
+from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
+from notification_engine.security.unsubscribe import UnsubscribeTokens
 from notification_engine.services.announce import Announce
+from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.content import Contents
+from notification_engine.services.endpoint_watch import EndpointWatch
+from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
+from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import Sender
+from notification_engine.services.requests import AcceptedEvent, NotificationRequest
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
+from notification_engine.services.templates import Templates
+from notification_engine.services.unsubscribe import Unsubscribe
 from notification_engine.settings import Settings
+from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
+from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.storage.feedback import Feedback as FeedbackStore
 from notification_engine.storage.history import History
+from notification_engine.storage.interventions import Interventions
+from notification_engine.storage.ledgers import Ledgers
 from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
+from notification_engine.storage.suppressions import Suppressions
+from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
+from notification_engine.storage.types import Types
 from notification_engine.storage.walk import Walk
 
 CONSOLE_SENDER = "notifications@localhost"
 DATABASE_SECONDS = 30.0  # how long a start waits for a primary
-COMMIT_WAITERS = 20_000
+COMMIT_WAITING_BYTES = 64 * 1024 * 1024
 SETTLE_WAITERS = 100_000
 DRAIN_MARGIN_SECONDS = 5.0
 
@@ -72,9 +108,18 @@ class EngineRole(StrEnum):
 
 
 class Engine:
-    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases."""
+    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases. `fetcher`: what
+    asks AWS for certificates, if it is not the guarded way out."""
 
-    def __init__(self, settings: Settings, url: str, *, role: EngineRole = EngineRole.ALL, exclusive: bool = False):
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        role: EngineRole = EngineRole.ALL,
+        exclusive: bool = False,
+        fetcher: Fetcher | None = None,
+    ) -> None:
         if role is EngineRole.DAEMON and not settings.NOTIFICATION_DAEMON_ENABLED:
             raise ConfigurationError("NOTIFICATION_DAEMON_ENABLED: false contradicts --role daemon.")
         self.settings = settings
@@ -82,7 +127,9 @@ class Engine:
         self._exclusive = exclusive
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self._build_stores(url)
+        self._build_templates()
         self._build_channels()
+        self._fetcher = fetcher or Fetcher(self.aws_out.session)
         self._build_services()
         self._build_loops()
         self.app: FastAPI = create_app(self._api_services(), only_health=role is EngineRole.DAEMON)
@@ -103,8 +150,10 @@ class Engine:
         self.health.draining = True
         await asyncio.sleep(self.settings.DRAIN_DELAY_SECONDS)
         self.hub.close_all(1012)
-        if self.sweeper is not None:
-            await self.sweeper.stop()
+        if self.dispatcher is not None and self.sweeper is not None:
+            # A claim that is cut off would leave leases that nobody holds, and count as a death when they expire.
+            self.dispatcher.draining = True
+            await self.sweeper.finish(DRAIN_MARGIN_SECONDS)
         if self.dispatcher is not None:
             longest = max(sender.attempt_seconds for sender in self.senders.values())
             await self.dispatcher.drain(longest + DRAIN_MARGIN_SECONDS)
@@ -116,10 +165,15 @@ class Engine:
             await loop.stop()
         await self._announce.drain()
         try:
+            await self.ledger.run_once()
             await self._reports.gone()
         except Unavailable:
-            log.warning("The heartbeat could not be withdrawn; it expires")
+            log.warning("The last figures could not be written; the heartbeat expires by itself")
+        await self.email.close()
+        await self.pool.close()
         await self.outbound.close()
+        await self.providers_out.close()
+        await self.aws_out.close()
         await self.database.close()
 
     def _build_stores(self, url: str) -> None:
@@ -130,20 +184,43 @@ class Engine:
         self.notifications = Notifications(
             self.database,
             self.clock,
-            max_waiting=COMMIT_WAITERS,
+            max_waiting_bytes=COMMIT_WAITING_BYTES,
             several_daemons=not self._exclusive,
             observe_batch=self.metrics.committed,
         )
         self.history = History(self.database)
-        self.preferences = Preferences(self.database)
+        self.attachments = Attachments(self.database)
+        self.audit = AuditLog(self.database)
+        self.preferences = Preferences(self.database, self.audit)
+        self.suppressions = Suppressions(self.database, self.audit)
         self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
+        self.interventions = Interventions(self.database, self.clock, self.audit)
+        self._books = Ledgers(self.database, self.replica, self.clock)
+        self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
+
+    def _build_templates(self) -> None:
+        s = self.settings
+        limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 10)
+        self.pool = Pool(limits)
+        self.renderer = PoolRenderer(self.pool)
+        self.templates = Templates(TemplateDocuments(self.database), self.renderer, builtin_templates())
+        self.catalogue = Catalogue(Types(self.database))
 
     def _build_channels(self) -> None:
         s = self.settings
         self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
         self.outbound = Outbound(self.guard)
-        self.email = EmailChannel(email_providers(s), attempt_seconds=s.SMTP_TIMEOUT_SECONDS)
+        self.providers_out = Outbound(None)
+        self.aws_out = Outbound(Guard(), limit=4)
+        self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
+        self.email = EmailChannel(
+            self._relays(),
+            Attacher(self.attachments, self.outbound.session),
+            attempt_seconds=s.SMTP_TIMEOUT_SECONDS,
+            render=EmailRenderer(self.templates, self.renderer).render,
+            unsubscribe_url=self._unsubscribe_url if s.PUBLIC_URL else None,
+        )
         self.webhook = WebhookChannel(self.outbound.session, self.endpoints, timeout_seconds=s.WEBHOOK_TIMEOUT_SECONDS)
         self.senders: Mapping[Channel, Sender] = {
             Channel.IN_APP: InAppChannel(),
@@ -151,10 +228,33 @@ class Engine:
             Channel.WEBHOOK: self.webhook,
         }
 
+    def _unsubscribe_url(self, message: Message) -> str:
+        token = self.unsubscribe_tokens.seal(message.user_id, message.notification_type, message.channel)
+        return f"{(self.settings.PUBLIC_URL or '').rstrip('/')}{PREFIX}/unsubscribe/{token}"
+
+    def _relays(self) -> list[Relay]:
+        """Each provider behind a breaker that the fleet shares and a bucket of this process."""
+        store = Breakers(self.database)
+        per_second = {
+            "sendgrid": self.settings.SENDGRID_MAX_PER_SECOND,
+            "ses": self.settings.SES_MAX_PER_SECOND,
+            "smtp": self.settings.SMTP_MAX_PER_SECOND,
+        }
+        timeouts = dict.fromkeys(("sendgrid", "ses"), self.settings.EMAIL_TIMEOUT_SECONDS)
+        return [
+            Relay(
+                provider,
+                Breaker(provider.name, BreakerPolicy(), store),
+                TokenBucket(per_second.get(provider.name, 0.0)),
+                timeouts.get(provider.name, self.settings.SMTP_TIMEOUT_SECONDS),
+            )
+            for provider in email_providers(self.settings, self.providers_out.session)
+        ]
+
     def _build_services(self) -> None:
         s = self.settings
         self.hub = Hub(s.WEBSOCKET_MAX_CONNECTIONS)
-        self._announce = Announce(self.history, self.metrics, self.clock)
+        self._announce = Announce(self.history, self.metrics, self.ledger, self.clock)
         self.settle = Settle(
             self.notifications,
             self.history,
@@ -165,12 +265,33 @@ class Engine:
             lease_seconds=s.LEASE_SECONDS,
             max_waiting=SETTLE_WAITERS,
         )
-        self.send = Send(self.senders, self.settle, self.notifications, self.history, self.endpoints, self.clock)
+        self.send = Send(
+            self.senders,
+            self.settle,
+            self.notifications,
+            self.history,
+            EndpointWatch(self.endpoints, self.clock, self._accept_own),
+            self.suppressions,
+            self.clock,
+            patience_seconds=s.LEASE_SECONDS,
+        )
+        self.feedback = Feedback(
+            FeedbackStore(self.database, self.clock),
+            self.notifications,
+            self.history,
+            self.suppressions,
+            self.preferences,
+            self.metrics,
+            self.clock,
+        )
         self.dispatcher = self._build_dispatcher() if self._delivers else None
         self.intake = Intake(
             self.notifications,
             self.preferences,
             self.endpoints,
+            self.attachments,
+            self.catalogue,
+            Contents(self.templates, self.renderer),
             self.clock,
             self._announce,
             self.hub,
@@ -185,6 +306,7 @@ class Engine:
             self.send,
             self.settle,
             list(self.senders),
+            self.clock,
             owner=self.replica,
             lane_bound=s.NOTIFICATION_DAEMON_WORKERS * s.NOTIFICATION_DAEMON_BATCH_SIZE,
             queue_size=s.NOTIFICATION_QUEUE_SIZE,
@@ -194,7 +316,10 @@ class Engine:
 
     def _build_loops(self) -> None:
         s = self.settings
-        self._checks = Checks(lambda: missing_indexes(self.database), self.clock, s.HEALTH_CHECK_INTERVAL)
+        conservation = Conservation(self._books, self.metrics, self.clock, lease_seconds=s.LEASE_SECONDS)
+        self._checks = Checks(
+            lambda: missing_indexes(self.database), conservation.check, self.clock, s.HEALTH_CHECK_INTERVAL
+        )
         self.health = Health(
             self.database,
             self.notifications,
@@ -202,6 +327,7 @@ class Engine:
             self.clock,
             daemon=lambda: self.dispatcher.snapshot() if self.dispatcher else {},
             connections=self.hub.counts,
+            breakers=self.email.breakers,
             providers={"in_app": ["in_app"], "email": self.email.provider_names, "webhook": ["webhook"]},
             heartbeat_seconds=s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL,
             version=package_version("notification-engine"),
@@ -217,9 +343,10 @@ class Engine:
                 batch_size=s.NOTIFICATION_DAEMON_BATCH_SIZE,
             )
             walk = Walk(self.database, "history")
-            daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock)]
+            breakers = BreakerLoop([relay.breaker for relay in self.email.relays])
+            daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock), breakers]
         heartbeat = Heartbeat(self._reports, self.health, s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL)
-        self._loops: list[Loop] = [self.health, heartbeat, *daemon]
+        self._loops: list[Loop] = [self.health, heartbeat, self.ledger, *daemon]
         if s.METRICS_COLLECTION_ENABLED:
             self._loops.append(Sampler(self._reports, self.health, s.METRICS_RETENTION_DAYS))
         if s.HEALTH_CHECK_ENABLED:
@@ -232,11 +359,19 @@ class Engine:
             intake=self.intake,
             notifications=self.notifications,
             history=self.history,
+            interventions=self.interventions,
+            intervene=Intervene(self.interventions, self._wake),
             preferences=self.preferences,
+            suppressions=self.suppressions,
+            feedback=self.feedback,
+            callbacks=self._callbacks(),
+            unsubscribe=Unsubscribe(self.unsubscribe_tokens, self.preferences, self.catalogue),
             endpoints=self.endpoints,
+            templates=self.templates,
+            catalogue=self.catalogue,
             check_url=self.guard.check_url,
             webhook=self.webhook,
-            audit=AuditLog(self.database),
+            audit=self.audit,
             tickets=Tickets(self.database),
             tokens=Tokens(s.jwt_secret, s.JWT_ALGORITHM),
             hub=self.hub,
@@ -247,11 +382,30 @@ class Engine:
                 cors_origins=tuple(s.CORS_ORIGINS),
                 cors_enabled=s.CORS_ENABLED,
                 trusted_hosts=tuple(s.TRUSTED_HOSTS),
+                max_in_flight=s.HTTP_MAX_IN_FLIGHT,
                 heartbeat_seconds=s.WEBSOCKET_HEARTBEAT_INTERVAL,
                 silence_seconds=s.WEBSOCKET_CONNECTION_TIMEOUT,
                 token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,
             ),
         )
+
+    def _callbacks(self) -> Callbacks:
+        s = self.settings
+        key, topic = s.SENDGRID_WEBHOOK_PUBLIC_KEY, s.SES_SNS_TOPIC_ARN
+        return Callbacks(
+            clock=self.clock,
+            confirm=self._fetcher.confirm,
+            sendgrid=SendGridSignature(key) if key else None,
+            ses=SnsSignature(topic, self._fetcher.certificate) if topic else None,
+        )
+
+    async def _accept_own(self, caller: Caller, request: NotificationRequest) -> AcceptedEvent:
+        """What the engine itself has to tell; bound late, because accepting needs the lanes that tell it."""
+        return await self.intake.accept(caller, request, idempotency_key=None)
+
+    def _wake(self) -> None:
+        if self.sweeper is not None:
+            self.sweeper.wake()
 
     async def _until_primary(self) -> None:
         try:
@@ -268,22 +422,63 @@ class Engine:
             ) from None
 
 
-def email_providers(s: Settings) -> list[EmailProvider]:
-    """In the order in which they are tried; the guide's `EMAIL_PROVIDER`."""
-    if s.EMAIL_PROVIDER in {"auto", "smtp"} and s.SMTP_HOST and s.SMTP_FROM_EMAIL:
-        config = SmtpConfig(
-            host=s.SMTP_HOST,
-            port=s.SMTP_PORT,
-            username=s.SMTP_USERNAME,
-            password=s.SMTP_PASSWORD.get_secret_value() if s.SMTP_PASSWORD else None,
-            starttls=s.SMTP_STARTTLS,
-            sender=s.SMTP_FROM_EMAIL,
+def email_providers(s: Settings, session: Session) -> list[EmailProvider]:
+    """In the order in which they are asked; the guide's `EMAIL_PROVIDER`."""
+    auto = s.EMAIL_PROVIDER == "auto"
+    providers: list[EmailProvider] = []
+    if s.EMAIL_PROVIDER == "sendgrid" or (auto and s.SENDGRID_API_KEY):
+        providers.append(_sendgrid(s, session))
+    if s.EMAIL_PROVIDER == "ses" or (auto and s.SES_FROM_EMAIL):
+        providers.append(_ses(s))
+    if s.EMAIL_PROVIDER == "smtp" or (auto and s.SMTP_HOST):
+        providers.append(_smtp(s))
+    if s.EMAIL_PROVIDER == "console" or (auto and not providers and s.development):
+        providers.append(ConsoleProvider(s.SMTP_FROM_EMAIL or CONSOLE_SENDER, s.SENDGRID_FROM_NAME))
+    return providers
+
+
+def _sendgrid(s: Settings, session: Session) -> EmailProvider:
+    config = SendGridConfig(
+        api_key=_revealed(s.SENDGRID_API_KEY) or "",
+        sender=s.SENDGRID_FROM_EMAIL or "",
+        sender_name=s.SENDGRID_FROM_NAME,
+        base_url=s.SENDGRID_BASE_URL,
+    )
+    return SendGridProvider(session, config)
+
+
+def _ses(s: Settings) -> EmailProvider:
+    from notification_engine.channels.email.ses import SesConfig, SesProvider  # heavy: only where SES is configured
+
+    return SesProvider(
+        SesConfig(
+            region=s.AWS_REGION,
+            sender=s.SES_FROM_EMAIL or "",
             sender_name=s.SENDGRID_FROM_NAME,
+            access_key_id=_revealed(s.AWS_ACCESS_KEY_ID),
+            secret_access_key=_revealed(s.AWS_SECRET_ACCESS_KEY),
+            endpoint_url=s.SES_ENDPOINT_URL,
+            configuration_set=s.SES_CONFIGURATION_SET,
+            read_seconds=s.EMAIL_TIMEOUT_SECONDS,
         )
-        return [SmtpProvider(config)]
-    if s.EMAIL_PROVIDER == "console" or (s.EMAIL_PROVIDER == "auto" and s.development):
-        return [ConsoleProvider(s.SMTP_FROM_EMAIL or CONSOLE_SENDER, s.SENDGRID_FROM_NAME)]
-    return []
+    )
+
+
+def _smtp(s: Settings) -> EmailProvider:
+    config = SmtpConfig(
+        host=s.SMTP_HOST or "",
+        port=s.SMTP_PORT,
+        username=s.SMTP_USERNAME,
+        password=_revealed(s.SMTP_PASSWORD),
+        starttls=s.SMTP_STARTTLS,
+        sender=s.SMTP_FROM_EMAIL or "",
+        sender_name=s.SENDGRID_FROM_NAME,
+    )
+    return SmtpProvider(config)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def retry_policies(s: Settings) -> dict[Channel, RetryPolicy]:

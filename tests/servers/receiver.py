@@ -14,6 +14,7 @@ class Call:
     path: str
     headers: dict[str, str]
     event: dict[str, Any]
+    body: bytes = b""
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Receiver:
     async def start(self) -> None:
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_post("/{name:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)  # a slow answer is not waited for
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
@@ -57,7 +58,7 @@ class Receiver:
         secret = self.secrets.get(request.path)
         event = Webhook(secret).verify(body, dict(request.headers)) if secret else {}
         async with self._changed:
-            self.calls.append(Call(request.path, dict(request.headers), event))
+            self.calls.append(Call(request.path, dict(request.headers), event, body))
             self._changed.notify_all()
         answer = self.answers.popleft() if self.answers else Answer()
         await asyncio.sleep(answer.delay_seconds)

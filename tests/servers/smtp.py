@@ -6,9 +6,11 @@ from email.message import EmailMessage
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+CUT = "cut"  # as a reply: the message is taken and the connection lost before the answer
+
 
 class Mailbox:
-    """`replies` are used up one a message: an SMTP reply line such as `451 4.3.0 try later`, or None to take it."""
+    """`replies` are used up one a message: an SMTP line such as `451 4.3.0 try later`, CUT, or None to take it."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
@@ -43,10 +45,12 @@ class Mailbox:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         reply = self.replies.pop(0) if self.replies else None
-        if reply is None:
+        if reply in {None, CUT}:
             message = message_from_bytes(envelope.original_content or b"", policy=policy.default)
             async with self._changed:
                 self.messages.append(message)  # type: ignore[arg-type]
                 self.envelopes.append(envelope)
                 self._changed.notify_all()
+        if reply == CUT:
+            server.transport.abort()
         return reply or "250 2.0.0 taken"

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from notification_engine.channels.email.attachments import Attacher
+from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.outcome import Attempt, Message
@@ -87,14 +89,47 @@ class FakeRecorder:
 
     def __init__(self) -> None:
         self.accepted_count = 0
+        self.attempts: list[tuple[Channel, str, DeliveryStatus | str, Reason | None, float]] = []
         self.ended: list[tuple[Channel, DeliveryStatus, Reason | None, float]] = []
+        self.stale_count = 0
 
     def accepted(self, count: int) -> None:
         self.accepted_count += count
 
-    def attempted(self, *labels: Any) -> None: ...
+    def attempted(
+        self, channel: Channel, provider: str, status: DeliveryStatus | str, reason: Reason | None, latency_ms: float
+    ) -> None:
+        self.attempts.append((channel, provider, status, reason, latency_ms))
 
     def settled(self, channel: Channel, status: DeliveryStatus, reason: Reason | None, seconds: float) -> None:
         self.ended.append((channel, status, reason, seconds))
 
-    def stale(self, count: int) -> None: ...
+    def stale(self, count: int) -> None:
+        self.stale_count += count
+
+
+class AloneBreakers:
+    """A `BreakerStore` of one replica that never opens anything."""
+
+    async def exchange(self, provider: str, policy: BreakerPolicy, ok: int, failed: int) -> BreakerView:
+        return BreakerView(ok=ok, failed=failed)
+
+    async def view(self, provider: str) -> BreakerView:
+        return BreakerView()
+
+
+class NoAttachments:
+    """An `AttachmentStore` that has kept nothing."""
+
+    async def keep(self, contents: Sequence[bytes], until: datetime) -> list[str]:
+        raise AssertionError("nothing is attached here")
+
+    async def load(self, content_ids: Sequence[str]) -> dict[str, bytes]:
+        return {}
+
+
+def no_attacher() -> Attacher:
+    def no_session() -> Any:
+        raise AssertionError("nothing is fetched here")
+
+    return Attacher(NoAttachments(), no_session)

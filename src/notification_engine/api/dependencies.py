@@ -1,7 +1,8 @@
 """What routes are handed: the services, and who calls. Every dependency is a coroutine; a plain one costs a thread."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
@@ -12,10 +13,26 @@ from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Forbidden, Unauthenticated
 from notification_engine.domain.outcome import Message, Outcome
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.kit.clock import Clock
 from notification_engine.realtime.hub import Hub
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
+from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
-from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, PreferenceStore
+from notification_engine.services.intervene import Intervene
+from notification_engine.services.ports import (
+    Deadline,
+    HistoryStore,
+    InterventionStore,
+    NotificationStore,
+    Page,
+    PreferenceStore,
+    SuppressionStore,
+)
+from notification_engine.services.templates import Templates
+from notification_engine.services.unsubscribe import Unsubscribe
 
 
 class HealthView(Protocol):
@@ -30,9 +47,10 @@ class HealthView(Protocol):
 
 class EndpointAdmin(Protocol):
     async def create(self, endpoint: WebhookEndpoint) -> None: ...
-    async def list(self) -> list[WebhookEndpoint]: ...
+    async def page(self, cursor: str | None, limit: int) -> Page: ...
     async def get(self, endpoint_id: str) -> WebhookEndpoint: ...
     async def change(self, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint: ...
+    async def rotate(self, endpoint_id: str, secret: str, overlap: timedelta) -> WebhookEndpoint: ...
     async def delete(self, endpoint_id: str) -> None: ...
 
 
@@ -58,9 +76,20 @@ class ApiConfig:
     cors_origins: tuple[str, ...]
     cors_enabled: bool
     trusted_hosts: tuple[str, ...]
+    max_in_flight: int
     heartbeat_seconds: float
     silence_seconds: float
     token_minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Who may call back, by what its requests are signed with; None: not configured."""
+
+    clock: Clock
+    confirm: Callable[[str], Awaitable[None]]
+    sendgrid: SendGridSignature | None = None
+    ses: SnsSignature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +97,16 @@ class ApiServices:
     intake: Intake
     notifications: NotificationStore
     history: HistoryStore
+    interventions: InterventionStore
+    intervene: Intervene
     preferences: PreferenceStore
+    suppressions: SuppressionStore
+    feedback: Feedback
+    callbacks: Callbacks
+    unsubscribe: Unsubscribe
     endpoints: EndpointAdmin
+    templates: Templates
+    catalogue: Catalogue
     check_url: Callable[[str], None]
     webhook: WebhookTester
     audit: AuditLog
@@ -110,4 +147,5 @@ class _Authenticated(HTTPBearer):
 AnyCaller = Annotated[Caller, Depends(_Authenticated())]
 Sender = Annotated[Caller, Depends(_Authenticated(Role.SERVICE))]
 User = Annotated[Caller, Depends(_Authenticated(Role.USER, Role.SERVICE, Role.OPERATOR))]
+Canceller = Annotated[Caller, Depends(_Authenticated(Role.SERVICE, Role.OPERATOR))]
 Operator = Annotated[Caller, Depends(_Authenticated(Role.OPERATOR))]

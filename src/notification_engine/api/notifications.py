@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from notification_engine.api.dependencies import AnyCaller, Sender, Services, User
+from notification_engine.api.dependencies import AnyCaller, ApiServices, Canceller, Sender, Services, User
 from notification_engine.api.models.read import (
     ACCEPTED_EXAMPLE,
     BATCH_EXAMPLE,
@@ -55,8 +55,20 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
 )
 @router.post("", include_in_schema=False, status_code=202)
 async def send(body: SendIn, caller: Sender, given: Services, key: IdempotencyKey = None) -> Response:
-    request = body.to_request(guarded=key is not None)
-    return answer(accepted_view(await given.intake.accept(caller, request, idempotency_key=key)), 202)
+    return answer(
+        accepted_view(await given.intake.accept(caller, _checked(body, given, key), idempotency_key=key)), 202
+    )
+
+
+def _checked(body: SendIn, given: ApiServices, key: str | None) -> NotificationRequest:
+    """Addresses that the engine is to fetch are checked as those of webhooks are."""
+    for index, attachment in enumerate(body.attachments):
+        if attachment.url is not None:
+            try:
+                given.check_url(attachment.url)
+            except InvalidRequest as error:
+                raise InvalidRequest(error.detail, field=f"attachments.{index}.url") from error
+    return body.to_request(guarded=key is not None)
 
 
 def accepted_view(event: AcceptedEvent) -> dict[str, Any]:
@@ -85,9 +97,10 @@ async def send_batch(body: BatchIn, caller: Sender, given: Services) -> Response
     for index, raw in enumerate(body.notifications):
         try:
             item = BatchItemIn.model_validate(raw)
-            key = item.idempotency_key
-            items.append((index, item.to_request(guarded=key is not None), key))
+            items.append((index, _checked(item, given, item.idempotency_key), item.idempotency_key))
             results.append(None)
+        except InvalidRequest as error:
+            results.append(_result(index, error))
         except ValidationError as error:
             results.append({"index": index, "status": 422, "problem": problem_of_validation(error.errors())})
     if sum(len(request.recipients) for _, request, _ in items) > MAX_BATCH_NOTIFICATIONS:
@@ -191,6 +204,18 @@ async def change(notification_id: str, body: InboxChangeIn, caller: AnyCaller, g
     given.hub.updated(changed)
     given.hub.unread(caller.sub, await given.notifications.unread_count(caller.sub))
     return answer(notification_view(changed, deliveries=True))
+
+
+@item_router.post(
+    "/{notification_id}/cancel",
+    summary="Cancel what is not sent yet",
+    description="Roles: the service that sent it, operator. 409 once a delivery is being sent, or when it has ended.",
+    response_model=NotificationOut,
+    responses=problems(401, 403, 404, 409, 503),
+)
+async def cancel(notification_id: str, caller: Canceller, given: Services) -> Response:
+    cancelled = await given.intervene.cancel(caller, _id(notification_id))
+    return answer(notification_view(cancelled, deliveries=True))
 
 
 @item_router.get(

@@ -11,7 +11,10 @@ from notification_engine.domain.caller import Role
 router = APIRouter(include_in_schema=False)
 PAGE = Path(__file__).with_name("page.html").read_text()
 DEVELOPMENT_USER = "dev"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' ws: wss:"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' ws: wss:; "
+    "img-src data:"
+)
 
 
 @router.get("/")

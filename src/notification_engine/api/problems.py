@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated, Unavailable
+from notification_engine.domain.errors import EngineError, InvalidRequest, RequestError, Unauthenticated, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -25,7 +25,8 @@ def problem(status: int, kind: str, title: str, detail: str, **more: Any) -> dic
 def problem_of(error: EngineError) -> dict[str, Any]:
     if isinstance(error, RequestError):
         errors = [{"field": error.field, "detail": error.detail}] if error.field else None
-        return problem(error.status, error.kind, error.title, error.detail, field=error.field, errors=errors)
+        place = {"line": error.line, "column": error.column} if isinstance(error, InvalidRequest) else {}
+        return problem(error.status, error.kind, error.title, error.detail, field=error.field, errors=errors, **place)
     detail = error.detail if isinstance(error, Unavailable) else "The engine could not answer."
     return problem(503, "unavailable", "Unavailable", detail)
 

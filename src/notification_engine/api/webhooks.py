@@ -3,27 +3,30 @@
 import base64
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
+from notification_engine.api.dead_letters import IntervenedOut, intervened_view
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import Line, Strict, Text
-from notification_engine.api.notifications import answer
+from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
 from notification_engine.domain.delivery import Channel, Reason
+from notification_engine.domain.errors import Conflict
 from notification_engine.domain.notification import Priority
 from notification_engine.domain.outcome import Delivered, Message
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.ids import new_id, new_ulid
-from notification_engine.services.ports import Deadline
+from notification_engine.services.ports import DeadLetterFilter, Deadline
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 EXAMPLE = {"url": "https://hooks.example.org/notifications", "notification_types": ["*"], "description": "Build room"}
+OVERLAP = timedelta(hours=24)
 Url = Annotated[Line, Field(max_length=2048)]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=100)]
 
@@ -45,6 +48,7 @@ class WebhookOut(WebhookIn):
     webhook_id: str
     enabled: bool
     disabled_reason: str | None
+    failing_since: datetime | None
     created_at: datetime | None
 
 
@@ -54,6 +58,7 @@ class WebhookCreatedOut(WebhookOut):
 
 class WebhooksOut(Strict):
     webhooks: list[WebhookOut]
+    next_cursor: str | None
 
 
 class TestOut(Strict):
@@ -77,9 +82,10 @@ async def create(body: WebhookIn, caller: Operator, given: Services) -> Response
         id=new_id("whk"),
         url=body.url,
         notification_types=tuple(body.notification_types),
-        secret="whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
+        secret=_new_secret(),
         description=body.description,
         created_at=datetime.now(UTC),
+        owner=caller.sub,
     )
     await given.endpoints.create(endpoint)
     await given.audit.append(caller, "webhook.create", endpoint.id)
@@ -88,13 +94,21 @@ async def create(body: WebhookIn, caller: Operator, given: Services) -> Response
 
 @router.get(
     "",
-    summary="All endpoints",
+    summary="All endpoints, oldest first",
     description="Roles: operator, admin.",
     response_model=WebhooksOut,
-    responses=problems(401, 403, 503),
+    responses=problems(401, 403, 422, 503),
 )
-async def listed(caller: Operator, given: Services) -> Response:
-    return answer({"webhooks": [_view(e) for e in await given.endpoints.list()]})
+async def listed(
+    request: Request,
+    caller: Operator,
+    given: Services,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> Response:
+    page = await given.endpoints.page(cursor, limit)
+    body = {"webhooks": [_view(e) for e in page.items], "next_cursor": page.next_cursor}
+    return answer(body, headers=next_link(request, page.next_cursor))
 
 
 @router.get(
@@ -121,7 +135,7 @@ async def change(webhook_id: str, body: WebhookChangeIn, caller: Operator, given
     if body.url:
         given.check_url(body.url)
     if body.enabled:
-        values["disabled_reason"] = None
+        values |= {"disabled_reason": None, "failing_since": None}
     changed = await given.endpoints.change(webhook_id, values) if values else await given.endpoints.get(webhook_id)
     await given.audit.append(caller, "webhook.change", webhook_id)
     return answer(_view(changed))
@@ -141,6 +155,20 @@ async def remove(webhook_id: str, caller: Operator, given: Services) -> Response
 
 
 @router.post(
+    "/{webhook_id}/rotate",
+    summary="Give the endpoint a new secret",
+    description="Roles: operator, admin. For 24 hours calls carry both signatures. Only this answer shows `secret`.",
+    response_model=WebhookCreatedOut,
+    responses=problems(401, 403, 404, 503),
+)
+async def rotate(webhook_id: str, caller: Operator, given: Services) -> Response:
+    secret = _new_secret()
+    endpoint = await given.endpoints.rotate(webhook_id, secret, OVERLAP)
+    await given.audit.append(caller, "webhook.rotate", webhook_id)
+    return answer(_view(endpoint) | {"secret": secret})
+
+
+@router.post(
     "/{webhook_id}/test",
     summary="Send a signed test message now",
     description="Roles: operator, admin. One call, no retry; the answer says what came of it.",
@@ -154,6 +182,25 @@ async def test(webhook_id: str, caller: Operator, given: Services) -> Response:
     await given.audit.append(caller, "webhook.test", webhook_id)
     reason = None if isinstance(outcome, Delivered) else getattr(outcome, "reason", None)
     return answer({"delivered": isinstance(outcome, Delivered), "reason": reason, "detail": outcome.detail})
+
+
+@router.post(
+    "/{webhook_id}/recover",
+    summary="Send again what failed since a moment and has not succeeded",
+    description="Roles: operator, admin. The dead letters of this endpoint, under their delivery ids. Audited.",
+    response_model=IntervenedOut,
+    responses=problems(401, 403, 404, 409, 422, 503),
+)
+async def recover(webhook_id: str, since: AwareDatetime, caller: Operator, given: Services) -> Response:
+    endpoint = await given.endpoints.get(webhook_id)
+    if not endpoint.enabled:
+        raise Conflict("The endpoint is disabled; enable it first.")
+    query = DeadLetterFilter(channel=Channel.WEBHOOK, endpoint=webhook_id, since=since)
+    return answer(intervened_view(await given.intervene.replay(caller, query)))
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def _test_message(endpoint: WebhookEndpoint, user_id: str) -> Message:
@@ -181,5 +228,6 @@ def _view(endpoint: WebhookEndpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "enabled": endpoint.enabled,
         "disabled_reason": endpoint.disabled_reason,
+        "failing_since": endpoint.failing_since,
         "created_at": endpoint.created_at,
     }

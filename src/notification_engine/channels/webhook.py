@@ -1,11 +1,8 @@
 """Webhook: Standard Webhooks. The receiver deduplicates by `webhook-id`, so every uncertain outcome retries."""
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 from standardwebhooks.webhooks import Webhook
 
@@ -13,20 +10,18 @@ from notification_engine.channels.http_status import outcome_of_status
 from notification_engine.domain.delivery import Channel, Reason
 from notification_engine.domain.outcome import Message, Outcome, Rejected, Retry
 from notification_engine.domain.webhook import WebhookEndpoint
-from notification_engine.net.guard import BlockedAddress
+from notification_engine.net.exchange import Answered, Lost, NotSent, Session, post
 from notification_engine.services.ports import Deadline, EndpointStore
 
-MAX_ANSWER_BYTES = 64 * 1024
 PROVIDER = "webhook"
+_HOPELESS = frozenset({Reason.BLOCKED_ADDRESS, Reason.INVALID_ADDRESS})
 
 
 class WebhookChannel:
     name = Channel.WEBHOOK
     repeatable = True
 
-    def __init__(
-        self, session: Callable[[], aiohttp.ClientSession], endpoints: EndpointStore, *, timeout_seconds: float
-    ) -> None:
+    def __init__(self, session: Session, endpoints: EndpointStore, *, timeout_seconds: float) -> None:
         self._session = session
         self._endpoints = endpoints
         self._hosts: dict[str, str] = {}
@@ -37,6 +32,8 @@ class WebhookChannel:
         return self._hosts.get(message.endpoint or "", message.endpoint or "")
 
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
+        if message.template is not None and message.template.failed:
+            return Rejected(Reason.TEMPLATE_ERROR, PROVIDER, f"{message.template.key}: no text at accept")
         endpoint = await self._endpoints.find(message.endpoint or "")
         if endpoint is None or not endpoint.enabled:
             return Rejected(Reason.ENDPOINT_DISABLED, PROVIDER)
@@ -47,27 +44,14 @@ class WebhookChannel:
     async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome:
         """One signed call of one endpoint, within the deadline in all."""
         body = payload(message)
-        timeout = aiohttp.ClientTimeout(total=max(0.001, deadline.at - time.monotonic()))
-        try:
-            async with self._session().post(
-                endpoint.url,
-                data=body,
-                headers=signed_headers(endpoint.secret, message.delivery_id, body),
-                timeout=timeout,
-                allow_redirects=False,
-            ) as answer:
-                await answer.content.read(MAX_ANSWER_BYTES)
-                return outcome_of_status(answer.status, PROVIDER, answer.headers.get("Retry-After"), datetime.now(UTC))
-        except TimeoutError:
-            return Retry(Reason.TIMEOUT, PROVIDER)
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, BlockedAddress):
-                return Rejected(Reason.BLOCKED_ADDRESS, PROVIDER)
-            return Retry(Reason.CONNECTION_FAILED, PROVIDER, detail=type(error).__name__)
-        except aiohttp.InvalidURL:
-            return Rejected(Reason.INVALID_ADDRESS, PROVIDER)
-        except (aiohttp.ClientError, OSError) as error:
-            return Retry(Reason.CONNECTION_LOST, PROVIDER, detail=type(error).__name__)
+        headers = signed_headers(endpoint, message.delivery_id, body)
+        match await post(self._session, endpoint.url, body, headers, deadline.at):
+            case Answered(status, answer):
+                return outcome_of_status(status, PROVIDER, answer.get("Retry-After"), datetime.now(UTC))
+            case NotSent(reason, detail) if reason in _HOPELESS:
+                return Rejected(reason, PROVIDER, detail)
+            case NotSent(reason, detail) | Lost(reason, detail):
+                return Retry(reason, PROVIDER, detail=detail)
 
 
 def payload(message: Message) -> bytes:
@@ -92,9 +76,10 @@ def payload(message: Message) -> bytes:
     )
 
 
-def signed_headers(secret: str, message_id: str, body: bytes) -> dict[str, str]:
+def signed_headers(endpoint: WebhookEndpoint, message_id: str, body: bytes) -> dict[str, str]:
+    """Standard Webhooks: one signature a secret, with a space between them."""
     now = datetime.now(UTC)
-    signature = Webhook(secret).sign(message_id, now, body.decode())
+    signature = " ".join(Webhook(secret).sign(message_id, now, body.decode()) for secret in endpoint.secrets(now))
     return {
         "content-type": "application/json",
         "user-agent": "notification-engine",

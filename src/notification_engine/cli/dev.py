@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -100,12 +101,26 @@ async def welcome(engine: Engine, address: str, show: Callable[[str], None]) -> 
         USER, [Role.USER, Role.SERVICE, Role.OPERATOR], settings.JWT_ACCESS_TOKEN_EXPIRE_MINUTES
     )
     async with receiver(show) as (hook, url), ClientSession(address, headers=bearer(token)) as api:
-        hook.secret = await point_endpoint(api, engine, url)
-        async with api.ws_connect(f"{NOTIFICATIONS}/ws", protocols=("bearer", token)) as socket:
-            arrivals = await _send_welcome(api, socket, hook, url)
+        with _quiet(settings.LOG_LEVEL is None):
+            hook.secret = await point_endpoint(api, engine, url)
+            async with api.ws_connect(f"{NOTIFICATIONS}/ws", protocols=("bearer", token)) as socket:
+                arrivals = await _send_welcome(api, socket, hook, url)
         show(_report(arrivals))
         show(_next_steps(address, token, settings.JWT_ACCESS_TOKEN_EXPIRE_MINUTES))
         await asyncio.Event().wait()
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Warnings only: the welcome's own requests would stand between its lines. A level that was asked for stays."""
+    root = logging.getLogger()
+    level = root.level
+    if wanted:
+        root.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 async def _send_welcome(

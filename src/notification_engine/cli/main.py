@@ -4,16 +4,18 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, ParamSpec
 
 import typer
 from aiohttp import ClientError, ClientSession
 
+from notification_engine.cli import backup as backups
 from notification_engine.cli import dev as development
 from notification_engine.cli import server
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
+from notification_engine.cli.types_reference import types_reference
 from notification_engine.domain.caller import Role
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.security.tokens import Tokens
@@ -54,7 +56,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
         raise ConfigurationError("ENVIRONMENT: production is given; use `notification-engine serve`.")
 
     async def once_serving(engine: Engine, address: str) -> None:
-        await development.welcome(engine, address, print)
+        await development.welcome(engine, address, partial(print, flush=True))
 
     server.run(server.serve(settings, host=host, port=port, once_serving=once_serving))
 
@@ -120,10 +122,14 @@ def init_db() -> None:
     typer.echo("\n".join(ran) if ran else "Nothing to do: every migration has run.")
 
 
+app.command()(plainly(backups.backup))
+app.command()(plainly(backups.restore))
+
+
 @app.command(hidden=True)
-def reference() -> None:
+def reference(types: Annotated[bool, typer.Option(help="docs/types.md instead.")] = False) -> None:
     """Print docs/configuration.md."""
-    typer.echo(configuration_reference(), nl=False)
+    typer.echo(types_reference() if types else configuration_reference(), nl=False)
 
 
 def _issue(settings: Settings, sub: str, roles: list[Role], minutes: float | None) -> str:

@@ -9,7 +9,8 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +27,8 @@ from notification_engine.wiring import Engine, EngineRole
 GRACEFUL_SECONDS = 5
 WEBSOCKET_BYTES = 64 * 1024
 BACKLOG = 2048
+UNTAKEN_MILLIS = 30_000
+UNSENT_BYTES = 128 * 1024
 log = get_logger("engine")
 Alongside = Callable[[Engine, str], Coroutine[Any, Any, None]]  # the engine and its address
 
@@ -53,12 +56,12 @@ async def serve(
 
 
 @asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[tuple[str, bool]]:
-    """The address, and whether the database is ours alone."""
+async def database(settings: Settings, parameters: Sequence[str] = ()) -> AsyncIterator[tuple[str, bool]]:
+    """The address, and whether the database is ours alone. `parameters` are for the embedded server."""
     if settings.MONGODB_URL is not None:
         yield settings.MONGODB_URL, False
         return
-    mongod = EmbeddedMongod(settings.MONGODB_DATA_DIR, find_binary(settings.MONGOD_BINARY))
+    mongod = EmbeddedMongod(settings.MONGODB_DATA_DIR, find_binary(settings.MONGOD_BINARY), parameters=parameters)
     try:
         yield await mongod.start(), True
     finally:
@@ -154,6 +157,18 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; name another with --port.") from None
+        raise ConfigurationError(
+            f"--port {port}: {host}:{port} cannot be listened on ({error.strerror}); name another with --port, "
+            'or make run ARGS="--port 8001".'
+        ) from None
+    _bound_clients(listener)
     listener.listen(BACKLOG)
     return listener
+
+
+def _bound_clients(listener: socket.socket) -> None:
+    """Accepted sockets inherit these. A peer that takes nothing for so long loses its connection, which nothing above
+    TCP could end while bytes for it wait; and the kernel keeps little for it that it was not yet sent (else 4 MiB)."""
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MILLIS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

@@ -44,6 +44,8 @@ class Reason(StrEnum):
     SERVER_ERROR = "server_error"
     REDIRECT = "redirect"
     REFUSED = "refused"
+    PROVIDER_REFUSED = "provider_refused"
+    TOO_LARGE = "too_large"
     INVALID_ADDRESS = "invalid_address"
     CREDENTIALS = "credentials"
     UNREADABLE_ANSWER = "unreadable_answer"
@@ -51,18 +53,25 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     POISON = "poison"
     BREAKER_OPEN = "breaker_open"
+    SUPPRESSED_ADDRESS = "suppressed_address"
+    BOUNCED = "bounced"
+    SOFT_BOUNCED = "soft_bounced"
+    DROPPED = "dropped"
+    ATTACHMENT_FAILED = "attachment_failed"
+    TEMPLATE_ERROR = "template_error"
     INTERNAL = "internal"
 
 
 S = DeliveryStatus
 
-# To a state, from which stored states. A provider's feedback may still come after `accepted`, `unknown` and `failed`.
+# To a state, from which stored states. A provider's feedback may still come after `accepted`, `unknown` and `failed`;
+# `pending` from `failed` is for an operator's replay alone, a lane's retry does not revive what feedback has ended.
 ALLOWED_FROM: dict[DeliveryStatus, tuple[DeliveryStatus, ...]] = {
     S.PENDING: (S.PENDING, S.SENDING, S.UNKNOWN, S.FAILED),
     S.SENDING: (S.PENDING, S.UNKNOWN),
     S.ACCEPTED: (S.PENDING, S.SENDING, S.UNKNOWN),
     S.DELIVERED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN, S.FAILED),
-    S.UNKNOWN: (S.PENDING, S.SENDING),
+    S.UNKNOWN: (S.PENDING, S.SENDING, S.UNKNOWN),  # from itself: its resend is given up, and it is held
     S.FAILED: (S.PENDING, S.SENDING, S.ACCEPTED, S.UNKNOWN),
     S.SUPPRESSED: (S.PENDING,),
     S.EXPIRED: (S.PENDING,),
@@ -105,7 +114,8 @@ STATUS_RULES: tuple[tuple[NotificationStatus, tuple[tuple[DeliveryStatus, ...], 
 
 @dataclass(slots=True)
 class Delivery:
-    """`claim` is the fence under which a lane holds it; `mark` the fence and attempt written ahead of a send."""
+    """`claim` is the fence under which a lane holds it; `mark` the fence and attempt written ahead of a send.
+    A replay grants new rounds: they count from `rounds_from`, while `attempts` never starts anew."""
 
     id: str
     channel: Channel
@@ -119,9 +129,17 @@ class Delivery:
     provider_message_id: str | None = None
     claim: int | None = None
     mark: dict[str, int] | None = None
+    rounds_from: int = 0
+    discarded_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     delivered_at: datetime | None = None
+
+
+def is_dead(delivery: Delivery) -> bool:
+    """A dead letter: failed, or of unknown outcome and held for an operator, and nobody discarded it."""
+    held = delivery.status is S.UNKNOWN and delivery.held
+    return (held or delivery.status is S.FAILED) and delivery.discarded_at is None
 
 
 def derive_status(deliveries: list[Delivery], *, scheduled_ahead: bool = False) -> NotificationStatus:

@@ -32,9 +32,19 @@ class RequestError(EngineError):
 
 
 class InvalidRequest(RequestError):
+    """`line` and `column` count from 1 in the text that `field` names: a template that does not parse."""
+
     status = 422
     title = "Invalid request"
     kind = "invalid-request"
+
+    def __init__(
+        self, detail: str, *, field: str | None = None, line: int | None = None, column: int | None = None
+    ) -> None:
+        place = [f"{name} {value}" for name, value in (("line", line), ("column", column)) if value is not None]
+        super().__init__(f"{detail} ({', '.join(place)})" if place else detail, field=field)
+        self.line = line
+        self.column = column
 
 
 class Unauthenticated(RequestError):

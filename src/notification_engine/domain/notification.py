@@ -5,7 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, Delivery, NotificationStatus
+from notification_engine.domain.template import TemplateUse
 
 MAX_DELIVERIES = 32  # in one document; 1,000 in one fell to 203 inserts a second
 MAX_DATA_BYTES = 16 * 1024
@@ -21,6 +23,13 @@ class Priority(StrEnum):
     HIGH = "high"
     URGENT = "urgent"
     CRITICAL = "critical"
+
+
+class OnUnknown(StrEnum):
+    """What becomes of an unknown outcome: sent once more after a grace period, or held for an operator."""
+
+    RESEND = "resend"
+    HOLD = "hold"
 
 
 RANK = {Priority.LOW: 0, Priority.MEDIUM: 1, Priority.HIGH: 2, Priority.URGENT: 3, Priority.CRITICAL: 4}
@@ -88,7 +97,13 @@ class Notification:
     status: NotificationStatus = NotificationStatus.PENDING
     data: dict[str, Any] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
     email: str | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+    template: TemplateUse | None = None
+    on_unknown: OnUnknown | None = None
+    transactional: bool = False
     scheduled_at: datetime | None = None
     expires_at: datetime | None = None
     due_at: datetime | None = None

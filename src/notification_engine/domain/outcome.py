@@ -4,8 +4,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import Action, Priority
+from notification_engine.domain.template import TemplateUse
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """One call of a provider that refused definitely; the next one was asked within the same round."""
+
+    provider: str
+    reason: Reason
+    latency_ms: float
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +27,7 @@ class Accepted:
     provider: str
     provider_message_id: str | None = None
     detail: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Retry:
     provider: str
     after: float | None = None
     detail: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,7 @@ class Rejected:
     provider: str
     detail: str | None = None
     disable_endpoint: bool = False
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +65,20 @@ class Unknown:
     reason: Reason
     provider: str
     detail: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
-Outcome = Accepted | Delivered | Retry | Rejected | Unknown
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Nobody was asked: every provider rests (its breaker is open, its rate used up). No attempt, so no round."""
+
+    reason: Reason
+    after: float
+    provider: str = "engine"
+    detail: str | None = None
+
+
+Outcome = Accepted | Delivered | Retry | Rejected | Unknown | Postponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +98,15 @@ class Message:
     endpoint: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     correlation_id: str | None = None
+    unsubscribe_url: str | None = field(default=None, repr=False)
     attempt: int = 1
     solo: bool = False
+    template: TemplateUse | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from notification_engine.domain.notification import RANK, Priority
+from notification_engine.domain.notification import RANK, OnUnknown, Priority
 
 MAX_DELAY_SECONDS = 3600.0  # backoff and Retry-After end at one hour
 
@@ -32,8 +32,10 @@ def clamp_retry_after(wish: float | None) -> float:
     return min(wish, MAX_DELAY_SECONDS)
 
 
-def resends_unknown(priority: Priority, resent: bool) -> bool:
-    """Default policy `on_unknown`: resend once for high and above, hold the rest for an operator."""
+def resends_unknown(priority: Priority, resent: bool, on_unknown: OnUnknown | None = None) -> bool:
+    """The type's policy; without one: resend once for high and above, hold the rest for an operator."""
+    if on_unknown is not None:
+        return not resent and on_unknown is OnUnknown.RESEND
     return not resent and RANK[priority] >= RANK[Priority.HIGH]
 
 

@@ -54,10 +54,15 @@ class Checks(Loop):
     name = "checks"
 
     def __init__(
-        self, missing_indexes: Callable[[], Awaitable[Sequence[str]]], clock: Clock, interval_seconds: float
+        self,
+        missing_indexes: Callable[[], Awaitable[Sequence[str]]],
+        conserve: Callable[[], Awaitable[Mapping[str, Any]]],
+        clock: Clock,
+        interval_seconds: float,
     ) -> None:
         super().__init__(interval_seconds)
         self._missing_indexes = missing_indexes
+        self._conserve = conserve
         self._clock = clock
         self._result: dict[str, Any] = {}
         self._healthy = self._runs = 0
@@ -69,6 +74,7 @@ class Checks(Loop):
         result: dict[str, dict[str, Any]] = {
             "indexes": {"healthy": not missing, "missing": missing},
             "clock": {"healthy": abs(skew) <= MAX_SKEW_SECONDS, "skew_seconds": round(skew, 3)},
+            "conservation": dict(await self._conserve()),
         }
         failed = [name for name, check in result.items() if not check["healthy"]]
         if failed:

@@ -5,6 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
+from notification_engine.domain.feedback import EventKind
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
@@ -29,7 +30,17 @@ class Metrics:
         self._delivery = Histogram(
             "notification_delivery_seconds", "Accept or schedule to end", ["channel"], buckets=_SECONDS, registry=r
         )
+        self._breaches = Gauge(
+            "notification_conservation_breaches", "What must not exist, by kind; 0 is right", ["kind"], registry=r
+        )
+        self._dead = Gauge("notification_dead_letters", "Notifications that hold a dead letter", registry=r)
         self._stale = Counter("notification_stale", "Outcomes of workers without their lease", registry=r)
+        self._reported = Counter(
+            "notification_provider_events",
+            "Events that providers reported; matched: of a delivery of ours",
+            ["provider", "kind", "matched"],
+            registry=r,
+        )
         self._batch = Histogram(
             "notification_commit_size",
             "Documents in a group commit",
@@ -58,23 +69,32 @@ class Metrics:
         self._totals["ended"] += 1
         self._totals["success"] += success
         self._totals["failed"] += status is DeliveryStatus.FAILED
-        self._totals["seconds"] += seconds
+        self._totals["seconds"] += seconds if success else 0.0
 
     def stale(self, count: int) -> None:
         self._stale.inc(count)
+
+    def reported(self, provider: str, kind: EventKind | None, *, matched: bool) -> None:
+        self._reported.labels(provider, kind or "unrecognised", str(matched).lower()).inc()
+
+    def breached(self, kind: str, count: int) -> None:
+        self._breaches.labels(kind).set(count)
+
+    def dead(self, count: int) -> None:
+        self._dead.set(count)
 
     def committed(self, size: int) -> None:
         self._batch.observe(size)
 
     def kpis(self) -> dict[str, float | None]:
         """The guide's KPIs since this process began; None while nothing has ended."""
-        ended, up = self._totals["ended"], time.monotonic() - self._started
+        ended, success, up = self._totals["ended"], self._totals["success"], time.monotonic() - self._started
         return {
             "accepted": self._totals["accepted"],
             "ended": ended,
-            "success_rate": self._totals["success"] / ended if ended else None,
+            "success_rate": success / ended if ended else None,
             "error_rate": self._totals["failed"] / ended if ended else None,
-            "average_delivery_ms": 1000 * self._totals["seconds"] / ended if ended else None,
+            "average_delivery_ms": 1000 * self._totals["seconds"] / success if success else None,
             "ended_per_minute": 60 * ended / up,
             "uptime_seconds": up,
         }

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from notification_engine.domain.breaker import BreakerState
 from notification_engine.domain.errors import EngineError
 from notification_engine.health.metrics import Metrics
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.loop import Loop
 
 PING_SECONDS = 0.08
+_BREAKER_FIGURE = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 1.0, BreakerState.OPEN: 2.0}
 NOT_READY_AFTER_SECONDS = 30.0
 PROBE_SECONDS = 2.0
 
@@ -47,6 +49,7 @@ class Health(Loop):
         providers: Mapping[str, list[str]],
         heartbeat_seconds: float,
         version: str,
+        breakers: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         checks: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__(PROBE_SECONDS)
@@ -56,10 +59,12 @@ class Health(Loop):
         self._clock = clock
         self._daemon = daemon
         self._connections = connections
+        self._breakers = breakers
         self._providers = providers
         self._heartbeat_seconds = heartbeat_seconds
         self._version = version
         self._checks = checks
+        self._began_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._last_primary = time.monotonic()
         self._depth: tuple[float, dict[str, int]] | None = None
@@ -101,8 +106,8 @@ class Health(Loop):
             loop.name: {
                 "last_beat": loop.last_beat,
                 "errors": loop.errors,
-                "late": loop.last_beat is None
-                or (now - loop.last_beat).total_seconds() > 2 * max(self._heartbeat_seconds, loop.interval_seconds),
+                "late": (now - (loop.last_beat or self._began_at)).total_seconds()
+                > 2 * max(self._heartbeat_seconds, loop.interval_seconds),
             }
             for loop in self.loops
         }
@@ -116,6 +121,7 @@ class Health(Loop):
         shown: dict[str, Any] = {
             name: {"providers": providers, "lane": lanes.get(name)} for name, providers in self._providers.items()
         }
+        shown.setdefault("email", {})["breakers"] = dict(self._breakers())
         shown["in_app"] = shown.get("in_app", {}) | {"live": dict(self._connections())}
         return shown
 
@@ -134,6 +140,7 @@ class Health(Loop):
         figures: dict[str, float] = {f"pool_{k}": v for k, v in self._database.pool().items()}
         figures |= {f"live_{k}": v for k, v in self._connections().items()}
         figures |= {f"queue_{k}": v for k, v in self._queue_figures().items() if v is not None}
+        figures |= {f"breaker_{name}": _BREAKER_FIGURE[view["state"]] for name, view in self._breakers().items()}
         for lane, state in self._daemon().get("lanes", {}).items():
             figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
         return self._metrics.text(figures)

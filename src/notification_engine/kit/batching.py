@@ -1,6 +1,7 @@
 """Natural batching: what arrives while one flush is under way travels together in the next.
 
-There is no timer, so an idle batcher adds no latency. The queue is bounded: past it `submit` raises `QueueFull`.
+There is no timer, so an idle batcher adds no latency. The queue is bounded by the weight of what waits: past it
+`submit` raises `QueueFull`.
 """
 
 import asyncio
@@ -13,13 +14,14 @@ Result = TypeVar("Result")
 
 
 class QueueFull(Exception):
-    """More waiters than the bound of a batcher."""
+    """More waits than the bound of a batcher."""
 
 
 class Batcher(Generic[Item, Result]):
     """Hands items in batches to `flush`, which answers one result or one exception for each, in their order.
 
-    An exception that `flush` raises goes to every item of that batch.
+    An exception that `flush` raises goes to every item of that batch. `max_waiting` bounds the sum of `weight`, which
+    is one an item unless given. An item heavier than the bound is taken while nothing else waits.
     """
 
     def __init__(
@@ -29,11 +31,14 @@ class Batcher(Generic[Item, Result]):
         max_batch: int,
         max_waiting: int,
         concurrency: int = 1,
+        weight: Callable[[Item], int] = lambda item: 1,
     ) -> None:
         self._flush = flush
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._concurrency = concurrency
+        self._weight = weight
+        self._waiting_weight = 0
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -46,15 +51,22 @@ class Batcher(Generic[Item, Result]):
 
     async def submit_many(self, items: Sequence[Item]) -> list[Result]:
         """All items, in the fewest batches; the first exception is raised after every item has ended."""
-        if self._waiting and len(self._waiting) + len(items) > self._max_waiting:
+        if not items:
+            return []
+        weight = sum(map(self._weight, items))
+        if self._waiting and self._waiting_weight + weight > self._max_waiting:
             raise QueueFull
+        self._waiting_weight += weight
         futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
-        if items and len(self._tasks) < self._concurrency:
+        if len(self._tasks) < self._concurrency:
             self._tasks.add(asyncio.create_task(self._run()))
         if len(futures) == 1:
             return [await futures[0]]
         await asyncio.wait(futures)
+        for future in futures:
+            if not future.cancelled():
+                future.exception()  # fetched from all, though one is raised: asyncio logs what nobody fetched
         return [future.result() for future in futures]
 
     async def drain(self) -> None:
@@ -73,8 +85,11 @@ class Batcher(Generic[Item, Result]):
     async def _flush_next(self) -> None:
         count = min(len(self._waiting), self._max_batch)
         batch = [self._waiting.popleft() for _ in range(count)]
+        self._waiting_weight -= sum(self._weight(item) for item, _ in batch)
         try:
             results = await self._flush([item for item, _ in batch])
+            if len(results) != count:
+                raise RuntimeError(f"a flush of {count} items answered {len(results)} results")
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()

@@ -8,6 +8,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 
+def wall_now() -> datetime:
+    """This machine's time for records that nothing is ordered by, truncated to milliseconds as BSON stores them."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
 class Clock:
     """Aware UTC times, truncated to milliseconds as BSON stores them."""
 

@@ -22,6 +22,19 @@ def new_id(prefix: str, at_ms: int | None = None) -> str:
     return f"{prefix}_{new_ulid(at_ms)}"
 
 
+def ulid_milliseconds(ulid: str) -> int:
+    """The moment that a ULID begins with, since the epoch. Raises ValueError for what is no ULID."""
+    value = 0
+    for character in ulid[:10]:
+        value = value * 32 + _ALPHABET.index(character)
+    return value
+
+
+def first_ulid(at_ms: int) -> str:
+    """The smallest ULID of that millisecond: the bound of a range."""
+    return _encode(at_ms << 80)
+
+
 def derived_ulid(ulid: str, index: int) -> str:
     """The index-th follower of a ULID: same millisecond, the rest by hash; a repeated request finds the same ids."""
     digest = hashlib.blake2b(f"{ulid}:{index}".encode(), digest_size=10).digest()

@@ -4,6 +4,7 @@ Everything beside the named fields goes into `metadata`. The standard library's 
 the same formatter. The request id travels in a context variable.
 """
 
+import json
 import logging
 import logging.handlers
 import sys
@@ -32,7 +33,11 @@ def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _dumps(line: Any, **_: Any) -> str:
-    return orjson.dumps(line, default=str).decode()
+    """A line is never lost: what orjson refuses (a lone surrogate, a number past 64 bits) goes the slow way."""
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        return json.dumps(line, default=str, skipkeys=True)
 
 
 _SHARED: list[Any] = [
@@ -47,9 +52,8 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
     """`fmt` is `json` or `console`. The file is written beside standard output and survives its rotation."""
     last: list[Any] = [_shape, structlog.processors.JSONRenderer(serializer=_dumps)]
     if fmt == "console":
-        last = [
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        plain = structlog.dev.plain_traceback
+        last = [_for_people, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
@@ -75,6 +79,12 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whole seconds, and nothing about what is not there."""
+    event["timestamp"] = event["timestamp"][:19] + "Z"
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def get_logger(component: str) -> structlog.stdlib.BoundLogger:

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from ssrfguard import Policy, SSRFGuardError
+from ssrfguard import DEFAULT_DENIED, AddressTable, Block, Policy, Reach, SSRFGuardError
 
 from notification_engine.domain.errors import InvalidRequest
 
-ALSO_DENIED = frozenset({"168.63.129.16"})  # Azure's metadata service, a public address
+_MORE = (
+    # Azure's metadata service has a public address; as a row of the table it is also found inside IPv6.
+    Block(ipaddress.ip_network("168.63.129.16/32"), "Azure metadata", "none", Reach.DENIED),
+    # Of IPv6 only global unicast leads outside; this also closes SIIT (::ffff:0:0:0/96), which wraps any IPv4 address.
+    Block(ipaddress.ip_network("::/0"), "not global unicast", "RFC4291", Reach.DENIED),
+    Block(ipaddress.ip_network("2000::/3"), "global unicast", "RFC4291", Reach.PERMITTED),
+)
+DENIED = AddressTable((*DEFAULT_DENIED.blocks, *_MORE))
 MAX_URL = 2048
 
 
@@ -23,17 +30,15 @@ class Guard:
 
     def __init__(self, allowed_networks: Sequence[str] = (), *, https_only: bool = True) -> None:
         networks = tuple(ipaddress.ip_network(n) for n in allowed_networks)
-        self._policy = Policy(allowed_networks=networks)
+        self._policy = Policy(allowed_networks=networks, denied_networks=DENIED)
         self._https_only = https_only
 
     def check_address(self, address: str) -> None:
         """Raises BlockedAddress."""
-        if address in ALSO_DENIED:
-            raise BlockedAddress("address not allowed")
         try:
             self._policy.check_address(address)
-        except (SSRFGuardError, ValueError) as error:
-            raise BlockedAddress("address not allowed") from error
+        except (SSRFGuardError, ValueError):
+            raise BlockedAddress("address not allowed") from None
 
     def check_url(self, url: str) -> None:
         """At registration: shape and literal addresses. Raises InvalidRequest, field `url`."""
@@ -54,13 +59,13 @@ class Guard:
         self._check_literal(host)
 
     def _check_literal(self, host: str) -> None:
-        """Also decimal, octal, hex and short forms, as the C library would read them."""
+        """Also decimal, octal, hex and short forms, as the C library would read them, and with a final dot."""
         try:
             address = str(ipaddress.ip_address(host))
         except ValueError:
             try:
-                address = socket.inet_ntoa(socket.inet_aton(host.encode("idna").decode()))
-            except (OSError, UnicodeError):
+                address = socket.inet_ntoa(socket.inet_aton(_ascii(host).removesuffix(".")))
+            except OSError:
                 return
         try:
             self.check_address(address)
@@ -74,3 +79,11 @@ class Guard:
         opened = socket.socket(family=family, type=kind, proto=protocol)
         opened.setblocking(False)
         return opened
+
+
+def _ascii(host: str) -> str:
+    """As the resolver would be asked. Raises InvalidRequest for what no resolver takes: an empty or overlong label."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError as error:
+        raise InvalidRequest("The address is not a URL.", field="url") from error

@@ -22,11 +22,12 @@ class Tokens:
             decoded = jwt.decode(token, self._key, algorithms=[self._algorithm])
             self._claims.validate(decoded.claims)
             sub, roles = decoded.claims["sub"], decoded.claims.get("roles", [])
-            if not isinstance(sub, str) or not sub or not isinstance(roles, list):
+            if not isinstance(sub, str) or not sub or "\0" in sub or not isinstance(roles, list):
                 raise Unauthenticated("The token's `sub` must be a text and its `roles` a list.")
+            sub.encode()  # a lone surrogate could not be stored or searched for
             known = {str(role) for role in Role}
             return Caller(sub, frozenset(Role(r) for r in roles if r in known), float(decoded.claims["exp"]))
-        except (JoseError, ValueError, TypeError) as error:
+        except (JoseError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Unauthenticated(f"The token is not valid ({type(error).__name__}).") from error
 
     def issue(self, sub: str, roles: list[Role], minutes: float) -> str:

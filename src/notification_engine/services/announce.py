@@ -13,7 +13,7 @@ from notification_engine.domain.notification import Notification, base_id
 from notification_engine.domain.outcome import Attempt
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.ports import HistoryStore, Recorder
+from notification_engine.services.ports import HistoryStore, Ledger, Recorder
 
 MAX_WAITING = 50_000
 MAX_BATCH = 1000
@@ -24,15 +24,17 @@ log = get_logger("service-layer")
 class Announce:
     """Implements `services.intake.Observer`."""
 
-    def __init__(self, history: HistoryStore, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, history: HistoryStore, recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
         self._history = history
         self._recorder = recorder
+        self._ledger = ledger
         self._clock = clock
         self._waiting: list[Notification] = []
         self._writing: asyncio.Task[None] | None = None
 
     def accepted(self, notifications: Sequence[Notification]) -> None:
         self._recorder.accepted(len(notifications))
+        self._ledger.accepted([notification.id for notification in notifications])
         now = self._clock.now()
         for notification in notifications:
             seconds = (now - notification.created_at).total_seconds()

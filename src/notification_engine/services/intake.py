@@ -9,10 +9,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, NotificationStatus, derive_status
 from notification_engine.domain.errors import Conflict, EngineError, InvalidRequest, RequestError, Unavailable
@@ -20,23 +21,32 @@ from notification_engine.domain.notification import (
     MAX_DELIVERIES,
     Idempotency,
     Notification,
-    Priority,
     sibling_id,
 )
+from notification_engine.domain.notification_type import NotificationType
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import derived_ulid, new_ulid
-from notification_engine.services.plan import DEFAULT_CHANNELS, PlanInput, plan
-from notification_engine.services.ports import EndpointStore, KeyTaken, Live, NotificationStore, PreferenceStore
+from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.content import Content, Contents
+from notification_engine.services.plan import PlanInput, plan
+from notification_engine.services.ports import (
+    AttachmentStore,
+    EndpointStore,
+    KeyTaken,
+    Live,
+    NotificationStore,
+    PreferenceStore,
+)
 from notification_engine.services.requests import (
     AcceptedEvent,
     AcceptedNotification,
     NotificationRequest,
-    RecipientRequest,
 )
 
 KEY_LIFE = timedelta(hours=24)
+ATTACHMENT_LIFE = timedelta(days=30)  # from when it is due; after that an e-mail can no longer be replayed with it
 MAX_STAMP_AGE_SECONDS = 10.0
 GUARD_READ_SECONDS = 2.0
 
@@ -70,6 +80,7 @@ class _Draft:
     key: str | None
     ulid: str
     started: float
+    attachments: list[Attachment] = field(default_factory=list)
 
     @property
     def event_id(self) -> str:
@@ -85,6 +96,9 @@ class Intake:
         store: NotificationStore,
         preferences: PreferenceStore,
         endpoints: EndpointStore,
+        attachments: AttachmentStore,
+        catalogue: Catalogue,
+        contents: Contents,
         clock: Clock,
         observer: Observer,
         live: Live,
@@ -95,6 +109,9 @@ class Intake:
         self._store = store
         self._preferences = preferences
         self._endpoints = endpoints
+        self._attachments = attachments
+        self._catalogue = catalogue
+        self._contents = contents
         self._clock = clock
         self._observer = observer
         self._live = live
@@ -108,6 +125,7 @@ class Intake:
         InvalidRequest when the key was used for another body or a value cannot be stored."""
         key = key_digest(caller.sub, idempotency_key) if idempotency_key else None
         draft = _Draft(request, caller, key, new_ulid(int(self._clock.now().timestamp() * 1000)), time.monotonic())
+        draft.attachments = await self._keep(request)
         notifications = await self._plan_all(draft)
         if key is None:
             await self._commit(draft, notifications, guard_done=False)
@@ -140,16 +158,29 @@ class Intake:
     async def _complete(self, draft: _Draft, stored: Notification) -> AcceptedEvent:
         """Writes what a dead process did not, under ids that follow from the guard's; gives the stored answer."""
         first = _Draft(draft.request, draft.caller, None, stored.id.removeprefix("ntfy_"), draft.started)
-        rest = [parts for parts in await self._plan_all(first, skip_guard=True) if parts]
-        if rest:
-            encoded = [(n.id, self._store.encode(n)) for parts in rest for n in parts]
-            await self._store.insert(encoded)
+        followers = [n for parts in await self._plan_all(first, skip_guard=True) for n in parts]
+        there = await self._store.present([n.id for n in followers])
+        if missing := [n for n in followers if n.id not in there]:
+            # Never leased: the first request may be writing the same ids under a lease of its own.
+            await self._store.insert([(n.id, self._store.encode(n)) for n in missing])
+            # The rows must follow from here: the janitor's watermark may have passed the first request's moment.
+            self._announce(missing)
         assert stored.idempotency is not None
         accepted = [
             AcceptedNotification(first.notification_id(i), r.user_id, NotificationStatus(s))
             for i, (r, s) in enumerate(zip(draft.request.recipients, stored.idempotency.statuses, strict=True))
         ]
         return AcceptedEvent(first.event_id, accepted)
+
+    async def _keep(self, request: NotificationRequest) -> list[Attachment]:
+        """Contents are kept before the notification that names them; a repeated request finds the same ids."""
+        contents = [a.content for a in request.attachments if a.content is not None]
+        until = max(request.scheduled_at or self._clock.now(), self._clock.now()) + ATTACHMENT_LIFE
+        ids = iter(await self._attachments.keep(contents, until) if contents else [])
+        return [
+            Attachment(a.filename, a.content_type, next(ids) if a.content is not None else None, a.url)
+            for a in request.attachments
+        ]
 
     async def _read_guard(self, key: str) -> Notification | None:
         """The other request's write may be ahead of its majority: waits for it a little."""
@@ -164,32 +195,34 @@ class Intake:
 
     async def _plan_all(self, draft: _Draft, *, skip_guard: bool = False) -> list[list[Notification]]:
         """For each recipient its document and the siblings beyond 32 deliveries."""
-        endpoints = await self._endpoints.enabled() if self._wants_webhook(draft.request) else []
         recipients = draft.request.recipients
+        kind = await self._catalogue.resolve(draft.request.notification_type)
+        channels = [tuple(r.channels or draft.request.channels or kind.channels) for r in recipients]
+        endpoints = await self._endpoints.enabled() if any(Channel.WEBHOOK in c for c in channels) else []
         if len(recipients) == 1:
             preferences = [await self._preferences.get(recipients[0].user_id)]  # a task costs more than a cached answer
         else:
             preferences = await asyncio.gather(*(self._preferences.get(r.user_id) for r in recipients))
+        contents = await self._contents.of(draft.request, kind, draft.notification_id)
         return [
-            self._plan_one(draft, i, recipient, preference, endpoints)[1 if skip_guard and i == 0 else 0 :]
-            for i, (recipient, preference) in enumerate(zip(recipients, preferences, strict=True))
+            self._plan_one(draft, i, kind, channels[i], contents[i], preference, endpoints)[skip_guard and i == 0 :]
+            for i, preference in enumerate(preferences)
         ]
-
-    def _wants_webhook(self, request: NotificationRequest) -> bool:
-        return any(Channel.WEBHOOK in (r.channels or request.channels or DEFAULT_CHANNELS) for r in request.recipients)
 
     def _plan_one(
         self,
         draft: _Draft,
         index: int,
-        recipient: RecipientRequest,
+        kind: NotificationType,
+        channels: tuple[Channel, ...],
+        content: Content,
         preference: Preference,
         endpoints: Sequence[WebhookEndpoint],
     ) -> list[Notification]:
         request, now = draft.request, self._clock.now()
+        recipient = request.recipients[index]
         due_at = max(request.scheduled_at, now) if request.scheduled_at else now
         notification_id = draft.notification_id(index)
-        channels = tuple(recipient.channels or request.channels or DEFAULT_CHANNELS)
         given = PlanInput(
             notification_id=notification_id,
             notification_type=request.notification_type,
@@ -200,6 +233,8 @@ class Intake:
             email_available=self._email_available,
             now=now,
             due_at=due_at,
+            transactional=kind.transactional,
+            rendered=not (content.template and content.template.failed),
         )
         planned = plan(given)
         notification = Notification(
@@ -207,14 +242,20 @@ class Intake:
             event_id=draft.event_id,
             user_id=recipient.user_id,
             notification_type=request.notification_type,
-            priority=request.priority or Priority.MEDIUM,
-            title=request.title,
-            body=request.body,
+            priority=request.priority or kind.priority,
+            title=content.title,
+            body=content.body,
             data=request.data,
             actions=list(request.actions),
+            attachments=draft.attachments,
             channels=list(channels),
             created_at=now,
             email=recipient.email,
+            locale=recipient.locale,
+            time_zone=recipient.time_zone,
+            template=content.template,
+            on_unknown=kind.on_unknown,
+            transactional=kind.transactional,
             scheduled_at=request.scheduled_at,
             expires_at=request.expires_at,
             deliveries=planned.deliveries,
@@ -312,7 +353,21 @@ def split(notification: Notification) -> list[Notification]:
 
 def _sibling(notification: Notification, part: int) -> Notification:
     names = ("event_id", "user_id", "notification_type", "priority", "title", "body", "channels", "created_at")
-    more = ("data", "actions", "email", "scheduled_at", "expires_at", "correlation_id", "source")
+    more = (
+        "data",
+        "actions",
+        "attachments",
+        "email",
+        "locale",
+        "time_zone",
+        "template",
+        "on_unknown",
+        "transactional",
+        "scheduled_at",
+        "expires_at",
+        "correlation_id",
+        "source",
+    )
     values = {name: getattr(notification, name) for name in names + more}
     return Notification(id=sibling_id(notification.id, part), **values)
 

@@ -12,8 +12,6 @@ from notification_engine.domain.notification import Decision, Inbox, delivery_id
 from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 
-DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.IN_APP,)
-
 
 @dataclass(frozen=True, slots=True)
 class PlanInput:
@@ -26,6 +24,8 @@ class PlanInput:
     email_available: bool
     now: datetime
     due_at: datetime
+    rendered: bool = True
+    transactional: bool = False  # the recipient asked for it by acting: no preference stands against it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ def plan(given: PlanInput) -> Plan:
             deliveries.append(_suppressed(given, channel, refusal[0], len(deliveries)))
             decisions.append(Decision(f"suppressed_{refusal[0]}", refusal[1], channel, given.now))
             continue
+        if given.transactional and (choice := _choice(given, channel)):
+            text = f"{choice[1]} It is sent all the same: {given.notification_type} is transactional."
+            decisions.append(Decision("preference_ignored", text, channel, given.now))
         for endpoint in _endpoints(given, channel):
             deliveries.append(_planned(given, channel, endpoint, len(deliveries)))
         decisions.append(Decision("planned", f"Planned for {channel}.", channel, given.now))
@@ -53,17 +56,24 @@ def plan(given: PlanInput) -> Plan:
 
 def _refusal(given: PlanInput, channel: Channel) -> tuple[Reason, str] | None:
     """The first rule that speaks against a channel, as a reason and a sentence."""
-    if given.preference.mute:
-        return Reason.MUTED, "The recipient has muted all notifications."
-    allowed, pattern = given.preference.allows(given.notification_type, channel)
-    if not allowed:
-        return Reason.PREFERENCE_OFF, f"The recipient switched {channel} off for {pattern}."
+    if not given.transactional and (choice := _choice(given, channel)):
+        return choice
     if channel is Channel.EMAIL and not given.email:
         return Reason.NO_ADDRESS, "No e-mail address is known for the recipient."
     if channel is Channel.EMAIL and not given.email_available:
         return Reason.NO_PROVIDER, "No e-mail provider is configured."
     if channel is Channel.WEBHOOK and not _endpoints(given, channel):
         return Reason.NO_ENDPOINT, "No enabled webhook endpoint wants this type."
+    return None
+
+
+def _choice(given: PlanInput, channel: Channel) -> tuple[Reason, str] | None:
+    """What the recipient said against a channel."""
+    if given.preference.mute:
+        return Reason.MUTED, "The recipient has muted all notifications."
+    allowed, pattern = given.preference.allows(given.notification_type, channel)
+    if not allowed:
+        return Reason.PREFERENCE_OFF, f"The recipient switched {channel} off for {pattern}."
     return None
 
 
@@ -76,7 +86,8 @@ def _endpoints(given: PlanInput, channel: Channel) -> list[str | None]:
 
 
 def _planned(given: PlanInput, channel: Channel, endpoint: str | None, index: int) -> Delivery:
-    """In-app that is due now is delivered by the insert itself."""
+    """In-app that is due now is delivered by the insert itself; one whose text could not be rendered goes to its lane,
+    which ends it."""
     delivery = Delivery(
         id=delivery_id(given.notification_id, index),
         channel=channel,
@@ -84,7 +95,7 @@ def _planned(given: PlanInput, channel: Channel, endpoint: str | None, index: in
         created_at=given.now,
         updated_at=given.now,
     )
-    if channel is Channel.IN_APP and given.due_at <= given.now:
+    if channel is Channel.IN_APP and given.due_at <= given.now and given.rendered:
         delivery.status = DeliveryStatus.DELIVERED
         delivery.provider = "in_app"
         delivery.attempts = 1

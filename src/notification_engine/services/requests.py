@@ -13,17 +13,30 @@ class RecipientRequest:
     user_id: str
     email: str | None = None
     channels: tuple[Channel, ...] | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRequest:
+    """One of `content` and `url` is set."""
+
+    filename: str
+    content_type: str
+    content: bytes | None = field(default=None, repr=False)
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationRequest:
     """`fingerprint` is the SHA-256 of the canonical body in hex: it tells a repeated request from another one. Empty
-    without an idempotency key."""
+    without an idempotency key. Title and body may be missing where a template gives them; `template` names one in place
+    of the type's."""
 
     notification_type: str
     recipients: tuple[RecipientRequest, ...]
-    title: str
-    body: str
+    title: str | None
+    body: str | None
     fingerprint: str
     data: dict[str, Any] = field(default_factory=dict)
     priority: Priority | None = None
@@ -33,6 +46,8 @@ class NotificationRequest:
     dedup_key: str | None = None
     correlation_id: str | None = None
     actions: tuple[Action, ...] = ()
+    attachments: tuple[AttachmentRequest, ...] = ()
+    template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

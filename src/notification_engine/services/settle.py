@@ -9,11 +9,21 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
 from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import Notification, base_id
-from notification_engine.domain.outcome import Accepted, Attempt, Delivered, Outcome, Rejected, Retry, Unknown
+from notification_engine.domain.outcome import (
+    Accepted,
+    Attempt,
+    Delivered,
+    Outcome,
+    Postponed,
+    Rejected,
+    Retry,
+    Unknown,
+)
 from notification_engine.domain.retry import UNKNOWN_GRACE_SECONDS, RetryPolicy, resends_unknown
 from notification_engine.kit.batching import Batcher
 from notification_engine.kit.clock import Clock
@@ -43,7 +53,9 @@ class Work:
         return self.delivery.status is S.UNKNOWN or bool((self.delivery.mark or {}).get("resend"))
 
 
-Item = tuple[Attempt | None, Change]
+Asked = Accepted | Delivered | Rejected | Retry | Unknown
+_STATES = frozenset(map(str, S))  # rows beside the attempts say something else
+Item = tuple[tuple[Attempt, ...], Change]
 
 
 class Settle:
@@ -73,36 +85,58 @@ class Settle:
         mark = {"fence": work.fence, "attempt": work.attempt, "resend": int(work.resend)}
         document_id = work.notification.id
         change = Change(document_id, work.delivery.id, work.fence, S.SENDING, mark=mark, release=False)
-        held = await self._batcher.submit((None, change))
+        held = await self._batcher.submit(((), change))
         if held:
             work.delivery.mark = mark
         return held
 
     async def outcome(self, work: Work, outcome: Outcome, latency_ms: float) -> bool:
         """The next state of a delivery after one attempt. False: stale."""
-        return await self._record(work, self._attempt(work, outcome, latency_ms))
+        if isinstance(outcome, Postponed):
+            return await self._postpone(work, outcome)
+        passed_over = self._passed_over(work, outcome, latency_ms)
+        own_ms = latency_ms - sum(row.latency_ms or 0.0 for row in passed_over)
+        return await self._record(work, self._attempt(work, outcome, own_ms), passed_over)
 
-    async def ended(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> bool:
-        """An end without an attempt: expired, or dead by the poison rule."""
+    async def ended(
+        self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
+    ) -> bool:
+        """An end without an attempt: expired, suppressed, or dead by the poison rule."""
         attempt = self._row(work, status, provider="engine", reason=reason, detail=detail, latency_ms=None)
-        return await self._record(work, attempt)
+        return await self._record(work, replace(attempt, held=held))
 
     async def roll_forward(self, work: Work, row: Attempt) -> bool:
         """Applies what the history already knows and a dead worker did not settle."""
-        return await self._batcher.submit((None, _change(work, row)))
+        return await self._batcher.submit(((), _change(work, row)))
 
     async def surfaced(self, work: Work) -> None:
         """A snooze that ended."""
         change = Change(work.notification.id, "", work.fence, S.DELIVERED, surface=True)
-        if await self._batcher.submit((None, change)):
+        if await self._batcher.submit(((), change)):
             self._surface(work.notification)
 
     async def drain(self) -> None:
         await self._batcher.drain()
 
-    async def _record(self, work: Work, attempt: Attempt) -> bool:
+    async def _postpone(self, work: Work, outcome: Postponed) -> bool:
+        """Nobody was asked, so nothing is counted; it is due again when it is worth asking."""
+        change = Change(
+            work.notification.id,
+            work.delivery.id,
+            work.fence,
+            S.PENDING,
+            reason=outcome.reason,
+            next_attempt_seconds=outcome.after,
+        )
+        return await self._batcher.submit(((), change))
+
+    async def _record(self, work: Work, attempt: Attempt, passed_over: Sequence[Attempt] = ()) -> bool:
         change = _change(work, attempt)
-        held = await self._batcher.submit((attempt, change))
+        held = await self._batcher.submit(((*passed_over, attempt), change))
+        for row in passed_over:
+            self._recorder.attempted(
+                row.channel, row.provider or "engine", row.delivery_status, row.reason, row.latency_ms or 0.0
+            )
         self._observe(work, attempt, held)
         if not held:
             await self._history.append([replace(attempt, delivery_status="stale", suffix=":stale")])
@@ -123,7 +157,7 @@ class Settle:
         pause = 0.05
         while True:
             try:
-                if rows := [attempt for attempt, _ in batch if attempt is not None]:
+                if rows := [row for rows, _ in batch for row in rows]:
                     await self._history.append(rows)
                 return list(await self._store.apply([change for _, change in batch]))
             except EngineError as error:
@@ -133,7 +167,7 @@ class Settle:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
 
-    def _attempt(self, work: Work, outcome: Outcome, latency_ms: float) -> Attempt:
+    def _attempt(self, work: Work, outcome: Asked, latency_ms: float) -> Attempt:
         row = self._row(work, S.DELIVERED, provider=outcome.provider, latency_ms=latency_ms, detail=outcome.detail)
         match outcome:
             case Delivered():
@@ -143,16 +177,36 @@ class Settle:
             case Rejected(reason=reason):
                 return replace(row, delivery_status=S.FAILED, reason=reason)
             case Unknown(reason=reason):
-                resends = resends_unknown(work.notification.priority, work.resend)
+                resends = resends_unknown(work.notification.priority, work.resend, work.notification.on_unknown)
                 grace = UNKNOWN_GRACE_SECONDS if resends else None
                 return replace(
                     row, delivery_status=S.UNKNOWN, reason=reason, next_attempt_seconds=grace, held=not resends
                 )
             case Retry(reason=reason, after=after):
                 policy = self._policies[work.delivery.channel]
-                delay = policy.delay(work.attempt, after, random.random())  # noqa: S311 - jitter, not a secret
+                delay = policy.delay(work.attempt - work.delivery.rounds_from, after, random.random())  # noqa: S311 - jitter, not a secret
                 status = S.FAILED if delay is None else S.PENDING
                 return replace(row, delivery_status=status, reason=reason, next_attempt_seconds=delay)
+
+    def _passed_over(self, work: Work, outcome: Outcome, round_ms: float) -> list[Attempt]:
+        """A row for each provider that refused before the last one was asked, at the moment of its refusal; they stand
+        beside the attempt that decides."""
+        if isinstance(outcome, Delivered | Postponed):
+            return []
+        rows = []
+        at = self._clock.now() - timedelta(milliseconds=round_ms)
+        for index, call in enumerate(outcome.passed_over):
+            at += timedelta(milliseconds=call.latency_ms)
+            row = self._row(
+                work,
+                S.FAILED,
+                provider=call.provider,
+                reason=call.reason,
+                detail=call.detail,
+                latency_ms=call.latency_ms,
+            )
+            rows.append(replace(row, timestamp=at, delivery_status="passed_over", suffix=f":passed_over:{index}"))
+        return rows
 
     def _row(
         self,
@@ -217,6 +271,7 @@ _SENTENCES = {
     S.PENDING: "Notification delivery will be tried again",
     S.UNKNOWN: "Notification delivery has an unknown outcome",
     S.EXPIRED: "Notification expired before it was sent",
+    S.SUPPRESSED: "Notification suppressed",
 }
 
 
@@ -242,6 +297,6 @@ def unsettled_rows(works: Sequence[Work], rows: Sequence[Attempt]) -> dict[str, 
     attempts = {w.delivery.id: w.delivery.attempts for w in works}
     newest: dict[str, Attempt] = {}
     for row in sorted(rows, key=lambda r: (r.attempt, r.fence)):
-        if row.delivery_status != "stale" and row.attempt > attempts.get(row.delivery_id, row.attempt):
+        if row.delivery_status in _STATES and row.attempt > attempts.get(row.delivery_id, row.attempt):
             newest[row.delivery_id] = row
     return newest

@@ -7,18 +7,20 @@ from typing import Any
 from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import PyMongoError
 
+from notification_engine.domain.delivery import ALLOWED_FROM, DeliveryStatus
 from notification_engine.domain.notification import RANK, Notification
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
-from notification_engine.services.ports import Change
+from notification_engine.services.ports import Change, Deferral
 from notification_engine.storage.codec import to_notification
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.pipelines import (
     changes_pipeline,
     claim_pipeline,
     give_back_pipeline,
     in_seconds,
     kind_of,
+    postpone_pipeline,
 )
 
 QUEUE_INDEX = "queue"
@@ -65,27 +67,31 @@ class Claims:
         return random.sample(ids, limit) if len(ids) > limit else ids
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """One bulk of fenced pipelines, one for all changes that are alike; True where the fence still held. Written
-        twice, as after a lost reply, it changes nothing more: the table refuses it or the fence is another."""
+        """One bulk of fenced pipelines, one for all changes that are alike; True where the fence still held. A mark
+        needs more: the delivery must still be one that may be sent, because a callback, which has no fence, may have
+        ended it meanwhile. Written twice, as after a lost reply, a change does nothing more: the table refuses it or
+        the fence is another."""
         kinds: dict[object, list[Change]] = {}
         for change in changes:
-            kinds.setdefault(kind_of(change), []).append(change)
+            marked = change.delivery_id if change.mark is not None else None
+            kinds.setdefault((kind_of(change), marked), []).append(change)
         writes: list[Any] = []
         expected = 0
         for alike in kinds.values():
             ids = list({change.document_id for change in alike})
-            writes.append(UpdateMany(_all_fenced(ids, alike[0].fence), changes_pipeline(alike)))
+            writes.append(UpdateMany(_matching(ids, alike[0]), changes_pipeline(alike)))
             expected += len(ids)
         with translated():
             result = await self._collection.bulk_write(writes, ordered=False)
             if result.matched_count == expected:
                 return [True] * len(changes)
-            held = await self._fences(list({change.document_id for change in changes}))
-        return [c.document_id in held and c.fence in (None, held[c.document_id]) for c in changes]
+            stored = await self._stored(list({change.document_id for change in changes}))
+        return [_held(change, stored.get(change.document_id)) for change in changes]
 
-    async def _fences(self, ids: list[str]) -> dict[str, int]:
-        found = self._collection.find({"_id": {"$in": ids}}, {"lease.fence": 1})
-        return {document["_id"]: document["lease"]["fence"] async for document in found}
+    async def _stored(self, ids: list[str]) -> dict[str, Document]:
+        fields = {"lease.fence": 1, "deliveries.id": 1, "deliveries.mark": 1, "deliveries.status": 1}
+        found = self._collection.find({"_id": {"$in": ids}}, fields)
+        return {document["_id"]: document async for document in found}
 
     async def mark_solo(self, document_id: str, fence: int) -> bool:
         with translated():
@@ -105,6 +111,14 @@ class Claims:
         if writes:
             with translated():
                 await self._collection.bulk_write(writes, ordered=False)
+
+    async def postpone(self, given: Sequence[Deferral]) -> None:
+        groups: dict[tuple[str, int], dict[str, float]] = {}
+        for one in given:
+            groups.setdefault((one.document_id, one.fence), {})[one.delivery_id] = one.seconds
+        writes: list[Any] = [UpdateOne(_fenced(*key), postpone_pipeline(seconds)) for key, seconds in groups.items()]
+        with translated():
+            await self._collection.bulk_write(writes, ordered=False)
 
     async def free_all(self) -> int:
         """Every lease ends now. Only for the holder of the embedded database's directory lock, at its start: nobody
@@ -128,10 +142,25 @@ class Claims:
         return {"waiting": waiting, "due": due, "oldest_due_ms": round(lag * 1000)}
 
 
-def _all_fenced(document_ids: list[str], fence: int | None) -> dict[str, Any]:
-    match: dict[str, Any] = {"_id": {"$in": document_ids}}
-    return match if fence is None else match | {"lease.fence": fence}
-
-
 def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:
     return {"_id": document_id} if fence is None else {"_id": document_id, "lease.fence": fence}
+
+
+def _matching(document_ids: list[str], change: Change) -> dict[str, Any]:
+    match: dict[str, Any] = {"_id": {"$in": document_ids}}
+    if change.fence is not None:
+        match["lease.fence"] = change.fence
+    if change.mark is not None:
+        sources = [str(s) for s in ALLOWED_FROM[change.status]]
+        match["deliveries"] = {"$elemMatch": {"id": change.delivery_id, "status": {"$in": sources}}}
+    return match
+
+
+def _held(change: Change, stored: Document | None) -> bool:
+    if stored is None or change.fence not in (None, stored["lease"]["fence"]):
+        return False
+    if change.mark is None:
+        return True
+    # Also when the reply of the write was lost and it was repeated: then the mark that is there is this one.
+    mine = {"id": change.delivery_id, "mark": change.mark, "status": str(DeliveryStatus.SENDING)}
+    return any(mine == {name: d.get(name) for name in mine} for d in stored["deliveries"])

@@ -8,6 +8,7 @@ from typing import Any
 import bson
 from bson.errors import InvalidDocument, InvalidStringData
 
+from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, NotificationStatus, Reason
 from notification_engine.domain.errors import InvalidRequest
 from notification_engine.domain.notification import (
@@ -17,14 +18,26 @@ from notification_engine.domain.notification import (
     Inbox,
     Lease,
     Notification,
+    OnUnknown,
     Priority,
 )
+from notification_engine.domain.template import TemplateUse
 
 MAX_DEPTH = 90  # the server refuses more than 100 levels; ours lies below them
 MAX_BYTES = 15 * 1024 * 1024
 
 _PLAIN = ("event_id", "user_id", "notification_type", "title", "body", "created_at")
-_OPTIONAL = ("email", "scheduled_at", "expires_at", "due_at", "dedup_key", "correlation_id", "source")
+_OPTIONAL = (
+    "email",
+    "locale",
+    "time_zone",
+    "scheduled_at",
+    "expires_at",
+    "due_at",
+    "dedup_key",
+    "correlation_id",
+    "source",
+)
 
 
 def to_document(n: Notification) -> dict[str, Any]:
@@ -45,6 +58,14 @@ def to_document(n: Notification) -> dict[str, Any]:
         ],
         "deliveries": [_delivery_document(d) for d in n.deliveries],
     }
+    if n.attachments:
+        document["attachments"] = [_fields(a, _ATTACHMENT_FIELDS) for a in n.attachments]
+    if n.template is not None:
+        document["template"] = _fields(n.template, _TEMPLATE_FIELDS)
+    if n.on_unknown is not None:
+        document["on_unknown"] = str(n.on_unknown)
+    if n.transactional:
+        document["transactional"] = True
     if n.inbox is not None:
         document["inbox"] = _fields(n.inbox, _INBOX_FIELDS) | {"read_at": n.inbox.read_at}
     if n.idempotency is not None:
@@ -65,6 +86,8 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
 
 
+_TEMPLATE_FIELDS = tuple(f.name for f in fields(TemplateUse))
+_ATTACHMENT_FIELDS = tuple(f.name for f in fields(Attachment))
 _LEASE_FIELDS = tuple(f.name for f in fields(Lease))
 _INBOX_FIELDS = tuple(f.name for f in fields(Inbox))
 _DELIVERY_FIELDS = (
@@ -77,6 +100,7 @@ _DELIVERY_FIELDS = (
     "created_at",
     "updated_at",
     "delivered_at",
+    "discarded_at",
 )
 
 
@@ -99,12 +123,16 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
     values: dict[str, Any] = {name: document.get(name) for name in _PLAIN + _OPTIONAL}
     return Notification(
         **values,
+        template=TemplateUse(**document["template"]) if "template" in document else None,
+        on_unknown=OnUnknown(document["on_unknown"]) if "on_unknown" in document else None,
         id=document["_id"],
         priority=Priority(document["priority"]),
         status=NotificationStatus(document["status"]),
         channels=[Channel(c) for c in document["channels"]],
         data=document.get("data", {}),
+        transactional=document.get("transactional", False),
         actions=[Action(a["label"], a["url"]) for a in document.get("actions", [])],
+        attachments=[Attachment(**a) for a in document.get("attachments", [])],
         lease=Lease(**document.get("lease", {})),
         decisions=[
             Decision(d["code"], d["text"], Channel(d["channel"]) if "channel" in d else None, d.get("at"))
@@ -123,6 +151,7 @@ def _delivery(document: Mapping[str, Any]) -> Delivery:
         status=DeliveryStatus(document["status"]),
         attempts=document.get("attempts", 0),
         held=document.get("held", False),
+        rounds_from=document.get("rounds_from", 0),
         reason=Reason(document["reason"]) if "reason" in document else None,
         **{name: document.get(name) for name in _DELIVERY_FIELDS},
     )

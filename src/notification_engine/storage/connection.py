@@ -5,13 +5,14 @@ Invariant: everything that storage writes through here is acknowledged by a majo
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, WriteConcern, monitoring
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -20,7 +21,10 @@ from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.kit.clock import Clock
 
 Document = dict[str, Any]
+Session = AsyncClientSession
+Answer = TypeVar("Answer")
 SELECTION_SECONDS = 5
+TRANSACTION_SECONDS = 10.0
 MAJORITY = ReadConcern("majority")
 
 
@@ -28,7 +32,14 @@ class _PoolCounter(monitoring.ConnectionPoolListener):
     """Counts of this process's pool, kept from the driver's own events (CMAP specification)."""
 
     def __init__(self) -> None:
-        self.open = self.in_use = self.waiting = 0
+        self.open = self.in_use = 0
+        self._waiting: set[asyncio.Task[Any] | None] = set()
+
+    @property
+    def waiting(self) -> int:
+        """By task, because the driver says nothing when a wait is cancelled: who has ended waits no longer."""
+        self._waiting = {task for task in self._waiting if task is None or not task.done()}
+        return len(self._waiting)
 
     def connection_created(self, event: Any) -> None:
         self.open += 1
@@ -37,13 +48,13 @@ class _PoolCounter(monitoring.ConnectionPoolListener):
         self.open -= 1
 
     def connection_check_out_started(self, event: Any) -> None:
-        self.waiting += 1
+        self._waiting.add(asyncio.current_task())
 
     def connection_check_out_failed(self, event: Any) -> None:
-        self.waiting -= 1
+        self._waiting.discard(asyncio.current_task())
 
     def connection_checked_out(self, event: Any) -> None:
-        self.waiting -= 1
+        self._waiting.discard(asyncio.current_task())
         self.in_use += 1
 
     def connection_checked_in(self, event: Any) -> None:
@@ -69,11 +80,14 @@ class Database:
                 maxPoolSize=pool_size,
                 tz_aware=True,
                 serverSelectionTimeoutMS=SELECTION_SECONDS * 1000,
+                # A server that stands still is given up after the sum of these two, and what waits for it is cut off.
+                connectTimeoutMS=SELECTION_SECONDS * 1000,
+                heartbeatFrequencyMS=SELECTION_SECONDS * 1000,
                 event_listeners=[self._pool],
                 appname="notification-engine",
             )
-        except PyMongoError as error:
-            raise ConfigurationError(f"MONGODB_URL is not an address of MongoDB: {type(error).__name__}.") from error
+        except (PyMongoError, ValueError, OSError) as error:  # a port, an IPv6 literal; a key file that is not there
+            raise ConfigurationError(f"MONGODB_URL: not an address of MongoDB ({type(error).__name__}).") from None
         concern = WriteConcern(w="majority", j=True)
         self._db = self._client.get_database(name, write_concern=concern)
 
@@ -83,6 +97,15 @@ class Database:
     def majority(self, name: str) -> AsyncCollection[Document]:
         """The collection as a majority has it, read from the primary."""
         return self._db.get_collection(name, read_concern=MAJORITY)
+
+    async def transaction(self, work: Callable[[Session], Awaitable[Answer]]) -> Answer:
+        """All that `work` writes with its session, or nothing; `work` runs again when another write came between.
+        Raises Unavailable, also when the fate of the commit is unknown."""
+        with translated():
+            async with asyncio.timeout(TRANSACTION_SECONDS), self._client.start_session() as session:
+                return await session.with_transaction(
+                    work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority", j=True)
+                )
 
     async def close(self) -> None:
         await self._client.close()
@@ -116,6 +139,17 @@ class Database:
         idle = max(0, counter.open - counter.in_use)
         return {"in_use": counter.in_use, "idle": idle, "waiting": counter.waiting, "max": self._pool_size}
 
+    async def collection_names(self) -> list[str]:
+        """Of stored collections, in order; no views."""
+        return sorted(await self._db.list_collection_names(filter={"type": "collection"}))
+
+    def snapshot(self) -> AsyncClientSession:
+        """A session whose reads all see one moment in cluster time, the moment of its first."""
+        return self._client.start_session(snapshot=True)
+
+    async def command(self, command: Document, session: AsyncClientSession) -> Document:
+        return await self._db.command(command, session=session)
+
     async def drop(self) -> None:
         await self._client.drop_database(self.name)
 
@@ -126,7 +160,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (PyMongoError, TimeoutError) as error:
-        raise Unavailable(f"The database did not answer ({type(error).__name__}).", retry_after=2) from error
+        # Without the cause: a bulk write's text holds the documents, and a traceback would carry it into the log.
+        raise Unavailable(f"The database did not answer ({type(error).__name__}).", retry_after=2) from None
 
 
 CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)

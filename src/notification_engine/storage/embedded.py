@@ -92,7 +92,7 @@ class EmbeddedMongod:
         except TimeoutError as error:
             await self.stop()
             raise ConfigurationError(f"The embedded mongod did not start; see {self._directory}/mongod.log.") from error
-        return f"mongodb://127.0.0.1:{port}/?replicaSet=rs0"
+        return _address(port)
 
     async def stop(self) -> None:
         child, self._child = self._child, None
@@ -115,7 +115,8 @@ class EmbeddedMongod:
         except OSError as error:
             lock.close()
             raise ConfigurationError(
-                f"MONGODB_DATA_DIR: another engine runs on {self._directory}; stop it or choose another directory."
+                f"MONGODB_DATA_DIR: another engine runs on {self._directory}; stop it or choose another directory. "
+                f"Its database, while it runs: MONGODB_URL={_address(self._last_port())}"
             ) from error
         self._lock = lock
 
@@ -134,11 +135,9 @@ class EmbeddedMongod:
 
     def _choose_port(self) -> int:
         """The last one if it is free, so that the replica set's own address stays."""
-        last = self._directory / "port"
         if self._port:
             return self._port
-        wanted = int(last.read_text()) if last.exists() and last.read_text().isdigit() else 0
-        for port in (wanted, 0):
+        for port in (self._last_port(), 0):
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -147,6 +146,10 @@ class EmbeddedMongod:
                     continue
                 return int(probe.getsockname()[1])
         raise ConfigurationError("No free port on the loopback address for the embedded mongod.")
+
+    def _last_port(self) -> int:
+        last = self._directory / "port"
+        return int(last.read_text()) if last.exists() and last.read_text().isdigit() else 0
 
     async def _until_primary(self, port: int) -> None:
         address = f"127.0.0.1:{port}"
@@ -182,6 +185,10 @@ async def _configure(client: AsyncMongoClient[dict[str, object]], address: str, 
         kept = (stored or {}) | {"members": wanted["members"], "version": version}
         await client.admin.command("replSetReconfig", kept, force=True)
     return True
+
+
+def _address(port: int) -> str:
+    return f"mongodb://127.0.0.1:{port}/?replicaSet=rs0"
 
 
 def _serves(pid: int, directory: Path) -> bool:

@@ -2,15 +2,19 @@
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from pymongo import ReturnDocument
 
+from notification_engine.domain.cursor import decode_cursor, encode_cursor
 from notification_engine.domain.errors import NotFound
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.services.ports import Page
 from notification_engine.storage.connection import Database, Document, translated
 
 CACHE_SECONDS = 5.0
+_EPOCH = datetime.fromtimestamp(0, UTC)  # ids sort by time already; the cursor's moment stays unused
 
 
 class Cipher(Protocol):
@@ -33,8 +37,49 @@ class Endpoints:
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None:
         return (await self._all()).get(endpoint_id)
 
-    async def disable(self, endpoint_id: str, reason: str) -> None:
-        await self.change(endpoint_id, {"enabled": False, "disabled_reason": reason})
+    async def disable(self, endpoint_id: str, reason: str) -> WebhookEndpoint | None:
+        with translated():
+            document = await self._collection.find_one_and_update(
+                {"_id": endpoint_id, "enabled": True},
+                {"$set": {"enabled": False, "disabled_reason": reason}},
+                return_document=ReturnDocument.AFTER,
+            )
+        self._cached_until = 0.0
+        return self._endpoint(document) if document else None
+
+    async def observe(self, endpoint_id: str, *, ok: bool) -> datetime | None:
+        """Writes only when it changes: the first failure, and the first success after one."""
+        known = await self.find(endpoint_id)
+        if known is None or (ok and known.failing_since is None):
+            return None
+        if ok:
+            await self._remember(known, None, {"$unset": {"failing_since": ""}})
+            return None
+        if known.failing_since is None:
+            since = [{"$set": {"failing_since": {"$ifNull": ["$failing_since", "$$NOW"]}}}]
+            await self._remember(known, datetime.now(UTC), since)
+        return (await self.find(endpoint_id) or known).failing_since
+
+    async def _remember(self, known: WebhookEndpoint, since: datetime | None, update: Any) -> None:
+        with translated():
+            await self._collection.update_one({"_id": known.id}, update)
+        if known.id in self._cached:
+            self._cached[known.id] = replace(known, failing_since=since)
+
+    async def rotate(self, endpoint_id: str, secret: str, overlap: timedelta) -> WebhookEndpoint:
+        """A new secret; the one before it signs too for the time of the overlap. Raises NotFound."""
+        sealed = self._cipher.encrypt(secret.encode())
+        values = {
+            "previous_secret": "$secret",
+            "previous_until": {"$add": ["$$NOW", round(overlap.total_seconds() * 1000)]},
+            "secret": {"$literal": sealed},
+        }
+        with translated():
+            document = await self._collection.find_one_and_update(
+                {"_id": endpoint_id}, [{"$set": values}], return_document=ReturnDocument.AFTER
+            )
+        self._cached_until = 0.0
+        return self._endpoint(_there(document))
 
     async def create(self, endpoint: WebhookEndpoint) -> None:
         document: Document = {
@@ -45,6 +90,7 @@ class Endpoints:
             "description": endpoint.description,
             "enabled": endpoint.enabled,
             "created_at": endpoint.created_at,
+            "owner": endpoint.owner,
         }
         with translated():
             await self._collection.insert_one(document)
@@ -53,6 +99,16 @@ class Endpoints:
     async def list(self) -> list[WebhookEndpoint]:
         self._cached_until = 0.0
         return sorted((await self._all()).values(), key=lambda e: e.id)
+
+    async def page(self, cursor: str | None, limit: int) -> Page:
+        """Oldest first. Raises InvalidRequest, field `cursor`."""
+        after = decode_cursor(cursor)[1] if cursor else ""
+        with translated():
+            found = self._collection.find({"_id": {"$gt": after}}, sort=[("_id", 1)], limit=limit + 1)
+            endpoints = [self._endpoint(d) async for d in found]
+        shown = endpoints[:limit]
+        more = len(endpoints) > limit
+        return Page(shown, encode_cursor(_EPOCH, shown[-1].id) if more else None)
 
     async def get(self, endpoint_id: str) -> WebhookEndpoint:
         with translated():
@@ -91,9 +147,16 @@ class Endpoints:
             secret=self._cipher.decrypt(document["secret"]).decode(),
             enabled=document["enabled"],
             created_at=document["created_at"],
+            description=document.get("description", ""),
         )
+        previous = document.get("previous_secret")
         return replace(
-            plain, description=document.get("description", ""), disabled_reason=document.get("disabled_reason")
+            plain,
+            previous_secret=self._cipher.decrypt(previous).decode() if previous else None,
+            disabled_reason=document.get("disabled_reason"),
+            previous_until=document.get("previous_until"),
+            failing_since=document.get("failing_since"),
+            owner=document.get("owner"),
         )
 
 

@@ -31,11 +31,11 @@ class History:
             return
         with translated():
             try:
-                await self._collection.insert_many([_document(a) for a in attempts], ordered=False)
+                await self._collection.insert_many([row_document(a) for a in attempts], ordered=False)
             except BulkWriteError as error:
                 others = [e for e in error.details["writeErrors"] if e["code"] != _DUPLICATE_KEY]
                 if others or error.details.get("writeConcernErrors"):
-                    raise Unavailable("The history was not written.") from error
+                    raise Unavailable("The history was not written.") from None
 
     async def of_notifications(self, ids: Sequence[str]) -> list[Attempt]:
         with translated():
@@ -62,7 +62,7 @@ class History:
         return Page(shown, encode_cursor(shown[-1].timestamp, shown[-1].id) if more else None)
 
 
-def _document(attempt: Attempt) -> Document:
+def row_document(attempt: Attempt) -> Document:
     document: Document = {
         "_id": attempt.id,
         "user_id": attempt.user_id,
@@ -98,5 +98,11 @@ def _attempt(document: Document) -> Attempt:
         timestamp=document["timestamp"],
         reason=Reason(document["reason"]) if "reason" in document else None,
         held=document.get("held", False),
-        suffix=":stale" if document["_id"].endswith(":stale") else "",
+        suffix=_suffix(document["_id"]),
     )
+
+
+def _suffix(row_id: str) -> str:
+    """What stands behind delivery, fence and attempt."""
+    parts = row_id.split(":", 3)
+    return f":{parts[3]}" if len(parts) > 3 else ""

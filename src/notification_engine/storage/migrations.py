@@ -7,6 +7,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from notification_engine.storage.claims import QUEUE_INDEX
 from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.pipelines import recompute
 
 GUIDE: dict[str, list[IndexModel]] = {
     "notifications": [
@@ -63,12 +64,67 @@ OURS: dict[str, list[IndexModel]] = {
 }
 
 
+DEAD_LETTERS: dict[str, list[IndexModel]] = {
+    "notifications": [
+        IndexModel(
+            [("dead_at", DESCENDING), ("_id", DESCENDING)],
+            name="dead_letters",
+            partialFilterExpression={"dead_at": {"$exists": True}},
+        )
+    ]
+}
+_MAY_BE_DEAD = ["failed", "unknown", "partially_delivered", "processing", "pending"]
+
+
 async def _guide_indexes(database: Database) -> None:
     await _create(database, GUIDE)
 
 
 async def _engine_indexes(database: Database) -> None:
     await _create(database, OURS)
+
+
+LEDGERS: dict[str, list[IndexModel]] = {
+    "notification_ledgers": [
+        IndexModel([("minute", DESCENDING)]),
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+    ]
+}
+
+
+ATTACHMENTS: dict[str, list[IndexModel]] = {
+    "notification_attachments": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)]
+}
+
+
+async def _attachments(database: Database) -> None:
+    await _create(database, ATTACHMENTS)
+
+
+FEEDBACK: dict[str, list[IndexModel]] = {
+    "notification_provider_events": [
+        IndexModel([("delivery_id", ASCENDING)], partialFilterExpression={"delivery_id": {"$exists": True}}),
+        IndexModel([("received_at", DESCENDING)]),
+    ],
+    "notification_callbacks_seen": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+    "notification_suppressions": [IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)])],
+}
+
+
+async def _feedback(database: Database) -> None:
+    await _create(database, FEEDBACK)
+
+
+async def _ledgers(database: Database) -> None:
+    await _create(database, LEDGERS)
+
+
+async def _dead_letters(database: Database) -> None:
+    """Also for those that are dead already."""
+    await _create(database, DEAD_LETTERS)
+    await database.collection("notifications").update_many(
+        {"status": {"$in": _MAY_BE_DEAD}}, recompute(reset_deaths=False)
+    )
 
 
 async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> None:
@@ -79,7 +135,14 @@ async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> N
 MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0001_guide_indexes", _guide_indexes),
     ("0002_engine_indexes", _engine_indexes),
+    ("0003_dead_letters", _dead_letters),
+    ("0004_ledgers", _ledgers),
+    ("0005_attachments", _attachments),
+    ("0006_feedback", _feedback),
 )
+
+
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK)
 
 
 async def migrate(database: Database) -> list[str]:
@@ -101,8 +164,8 @@ async def missing_indexes(database: Database) -> list[str]:
     """Collections whose number of indexes is below what the migrations made; for the background checks."""
     missing = []
     with translated():
-        for name in {*GUIDE, *OURS}:
-            wanted = {m.document["name"] for m in GUIDE.get(name, []) + OURS.get(name, [])}
+        for name in {name for indexes in ALL_INDEXES for name in indexes}:
+            wanted = {m.document["name"] for indexes in ALL_INDEXES for m in indexes.get(name, [])}
             present = set(await database.collection(name).index_information())
             missing += [f"{name}.{index}" for index in sorted(wanted - present)]
     return missing

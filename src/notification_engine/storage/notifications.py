@@ -40,7 +40,7 @@ class Notifications(Claims, InboxQueries):
         database: Database,
         clock: Clock,
         *,
-        max_waiting: int,
+        max_waiting_bytes: int,
         several_daemons: bool = False,
         observe_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
@@ -48,7 +48,7 @@ class Notifications(Claims, InboxQueries):
         InboxQueries.__init__(self, database, clock)
         self._observe_batch = observe_batch
         self._commits: Batcher[Row, Inserted | KeyTaken] = Batcher(
-            self._commit, max_batch=MAX_BATCH, max_waiting=max_waiting
+            self._commit, max_batch=MAX_BATCH, max_waiting=max_waiting_bytes, weight=lambda row: len(row[1])
         )
 
     @property
@@ -102,16 +102,22 @@ class Notifications(Claims, InboxQueries):
                 results[index] = InvalidRequest(f"The database refused the notification (code {error['code']}).")
             elif "idempotency.key" in error.get("keyPattern", {}):
                 taken.append(index)
-        ours = await self._present([rows[index][0] for index in taken])
+        ours = await self._ours([rows[index][0] for index in taken])
         for index in taken:
             results[index] = Inserted() if rows[index][0] in ours else KeyTaken()
         return results
 
-    async def _present(self, ids: list[str]) -> set[str]:
+    async def _ours(self, ids: list[str]) -> set[str]:
         """Which of these are stored: a retried insert meets its own idempotency key."""
         if not ids:
             return set()
         return {document["_id"] async for document in self._collection.find({"_id": {"$in": ids}}, {"_id": 1})}
+
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        if not ids:
+            return set()
+        with translated():
+            return {document["_id"] async for document in self._majority.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
 
     async def by_idempotency_key(self, key: str) -> Notification | None:
         with translated():

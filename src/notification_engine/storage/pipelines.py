@@ -4,7 +4,7 @@ Invariant: every write that touches a delivery ends with `recompute`, so `status
 from the deliveries as they are stored, whatever another lane wrote meanwhile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -23,10 +23,11 @@ def in_seconds(seconds: float) -> Stage:
     return {"$add": ["$$NOW", round(seconds * 1000)]}
 
 
-def changes_pipeline(changes: Sequence[Change]) -> list[Stage]:
+def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) -> list[Stage]:
     """Changes under one fence: of one document, or alike ones of many. Delivery ids are unique over all documents, so
-    one pipeline, parsed once, serves every document of a bulk whose outcome is the same."""
-    stages: list[Stage] = []
+    one pipeline, parsed once, serves every document of a bulk whose outcome is the same. `raise_fence`: who still works
+    on it works on a stale copy."""
+    stages: list[Stage] = [{"$set": {"lease.fence": {"$add": ["$lease.fence", 1]}}}] if raise_fence else []
     kinds: dict[object, list[Change]] = {}
     for change in changes:
         if change.delivery_id:
@@ -47,13 +48,24 @@ def kind_of(change: Change) -> object:
 
 
 def _branches(change: Change, delivery_ids: list[str]) -> list[Stage]:
-    """Allowed by the table: the patch. Not allowed: only the lane's hold ends."""
+    """Allowed by the table: the patch. Not allowed, because a callback was faster: a lane's hold ends, and what it
+    alone knows is kept. A callback itself then changes nothing, but for a weaker reason of the same state."""
     mine = {"$in": ["$$d.id", delivery_ids]}
-    allowed = {"$in": ["$$d.status", [str(s) for s in ALLOWED_FROM[change.status]]]}
+    allowed = {"$in": ["$$d.status", [str(s) for s in allowed_from(change)]]}
     branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
-    if change.release:
-        branches.append({"case": mine, "then": _without(["claim"], "$$d")})
+    if change.over:
+        weaker = {"$in": ["$$d.reason", [str(r) for r in change.over]]}
+        same = {"$and": [mine, {"$eq": ["$$d.status", str(change.status)]}, weaker]}
+        branches.append({"case": same, "then": {"$mergeObjects": ["$$d", {"reason": str(change.reason)}]}})
+    if change.release and change.fence is not None:
+        branches.append({"case": mine, "then": _too_late(change)})
     return branches
+
+
+def allowed_from(change: Change) -> list[DeliveryStatus]:
+    """By the table; but a lane's retry, which has a fence, does not revive what feedback has ended meanwhile."""
+    lanes_retry = change.status is DeliveryStatus.PENDING and change.fence is not None
+    return [s for s in ALLOWED_FROM[change.status] if not (lanes_retry and s is DeliveryStatus.FAILED)]
 
 
 def _patched(change: Change) -> Stage:
@@ -64,6 +76,8 @@ def _patched(change: Change) -> Stage:
     for name in ("attempts", "provider", "provider_message_id", "reason"):
         if (value := getattr(change, name)) is not None:
             values[name] = {"$literal": value}
+    if change.grant_rounds:
+        values["rounds_from"] = "$$d.attempts"
     if change.status is DeliveryStatus.DELIVERED:
         values["delivered_at"] = "$$NOW"
     gone = ["claim"]
@@ -74,6 +88,16 @@ def _patched(change: Change) -> Stage:
     else:
         values["next_attempt_at"] = in_seconds(change.next_attempt_seconds)
     return {"$mergeObjects": [_without(gone, "$$d"), values]}
+
+
+def _too_late(change: Change) -> Stage:
+    known: Stage = {}
+    if change.attempts is not None:
+        known["attempts"] = {"$max": ["$$d.attempts", change.attempts]}
+    for name in ("provider", "provider_message_id"):
+        if (value := getattr(change, name)) is not None:
+            known[name] = {"$ifNull": [f"$$d.{name}", {"$literal": value}]}
+    return {"$mergeObjects": [_without(["claim"], "$$d"), known]}
 
 
 def _without(names: Sequence[str], value: Any) -> Any:
@@ -93,7 +117,14 @@ def recompute(*, reset_deaths: bool) -> list[Stage]:
     due = {"$cond": ["$_held", "$lease.expires_at", _earliest()]}
     return [
         {"$set": {"_held": {"$and": [_HAS_OWNER, _any_delivery({"$eq": ["$$d.claim", "$lease.fence"]})]}}},
-        {"$set": {"status": status_expression(), "due_at": due, "lease": {"$cond": ["$_held", "$lease", released]}}},
+        {
+            "$set": {
+                "status": status_expression(),
+                "due_at": due,
+                "dead_at": _died(),
+                "lease": {"$cond": ["$_held", "$lease", released]},
+            }
+        },
         {"$unset": "_held"},
     ]
 
@@ -109,6 +140,29 @@ def _earliest() -> Stage:
         }
     }
     return {"$ifNull": [{"$min": {"$concatArrays": [times, ["$inbox.snoozed_until"]]}}, "$$REMOVE"]}
+
+
+def _died() -> Stage:
+    """When the last of its dead letters became one; no field at all when it has none."""
+    dead = {
+        "$and": [
+            {
+                "$or": [
+                    {"$eq": ["$$d.status", str(DeliveryStatus.FAILED)]},
+                    {"$and": [{"$eq": ["$$d.status", str(DeliveryStatus.UNKNOWN)]}, {"$eq": ["$$d.held", True]}]},
+                ]
+            },
+            {"$lte": ["$$d.discarded_at", None]},
+        ]
+    }
+    moments = {
+        "$map": {
+            "input": {"$filter": {"input": "$deliveries", "as": "d", "cond": dead}},
+            "as": "d",
+            "in": "$$d.updated_at",
+        }
+    }
+    return {"$ifNull": [{"$max": moments}, "$$REMOVE"]}
 
 
 def _any_delivery(condition: Stage) -> Stage:
@@ -168,9 +222,44 @@ def claim_pipeline(owner: str, token: str, lease_seconds: float) -> list[Stage]:
     ]
 
 
+def discard_pipeline(delivery_ids: Sequence[str]) -> list[Stage]:
+    """Takes dead letters off the list; their state stays what it is."""
+    chosen = {"$in": ["$$d.id", list(delivery_ids)]}
+    marked = {"$cond": [chosen, {"$mergeObjects": ["$$d", {"discarded_at": "$$NOW"}]}, "$$d"]}
+    stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": marked}}}}]
+    return stages + recompute(reset_deaths=False)
+
+
 def give_back_pipeline() -> list[Stage]:
     """Ends the hold of what was not begun; a lease given back does not count as a death."""
     mine = {"$eq": ["$$d.claim", "$lease.fence"]}
     freed = {"$cond": [mine, _without(["claim"], "$$d"), "$$d"]}
     stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": freed}}}}]
+    return stages + recompute(reset_deaths=False)
+
+
+def another_world_pipeline(fences: int) -> list[Stage]:
+    """Ends every hold without counting a death, and raises the fence by so much that no worker of the world that the
+    document was copied from can settle it. What was held is due now, so that its next claim looks at it."""
+    freed = {
+        "fence": {"$add": [{"$ifNull": ["$lease.fence", 0]}, fences]},
+        "abandoned": {"$ifNull": ["$lease.abandoned", 0]},
+        "solo": False,
+        "solo_deaths": {"$ifNull": ["$lease.solo_deaths", 0]},
+    }
+    due = {"$cond": [_HAS_OWNER, "$$NOW", "$due_at"]}
+    return [{"$set": {"due_at": due, "lease": {"$cond": [True, freed, None]}}}]  # a bare object would be merged
+
+
+def postpone_pipeline(seconds: Mapping[str, float]) -> list[Stage]:
+    """Ends the hold of these deliveries, by id, and moves their next moment; nothing else of them changes."""
+    branches = [
+        {
+            "case": {"$and": [{"$eq": ["$$d.id", delivery_id]}, {"$eq": ["$$d.claim", "$lease.fence"]}]},
+            "then": {"$mergeObjects": [_without(["claim"], "$$d"), {"next_attempt_at": in_seconds(after)}]},
+        }
+        for delivery_id, after in seconds.items()
+    ]
+    switch = {"$switch": {"branches": branches, "default": "$$d"}}
+    stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": switch}}}}]
     return stages + recompute(reset_deaths=False)

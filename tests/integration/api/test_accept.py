@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.integration.conftest import API, SECRET, Running, message, token
+from tests.integration.conftest import API, SECRET, Running, Start, message, token
 
 from notification_engine.domain.caller import Role
 
@@ -132,8 +132,9 @@ async def test_a_thousand_recipients_are_one_event(running: Running) -> None:
     assert await stored(running) == 1000
 
 
+@pytest.mark.timeout(400)  # 20,000 requests and their client on one core
 async def test_a_thousand_keys_sent_twenty_times_each_are_a_thousand_notifications(running: Running) -> None:
-    gate = asyncio.Semaphore(200)
+    gate = asyncio.Semaphore(64)
 
     async def once(key: int) -> tuple[int, str]:
         async with gate:
@@ -253,3 +254,27 @@ async def test_scheduled_is_sent_when_it_is_due_and_expired_never(running: Runni
     assert (await running.settled(notification_id))["status"] == "delivered"
     inbox = (await running.call("GET", "", as_=token("a", Role.USER)))[1]["notifications"]
     assert [n["notification_id"] for n in inbox] == [notification_id]
+
+
+async def test_past_the_bound_of_requests_under_way_is_503_and_health_still_answers(start: Start) -> None:
+    running = await start(HTTP_MAX_IN_FLIGHT=2)
+    held, release = asyncio.Semaphore(0), asyncio.Event()
+    insert = running.engine.notifications.insert
+
+    async def slow(documents: Any) -> Any:
+        held.release()
+        await release.wait()
+        return await insert(documents)
+
+    running.engine.notifications.insert = slow  # type: ignore[method-assign]
+    under_way = [asyncio.create_task(running.call("POST", "", message())) for _ in range(2)]
+    for _ in under_way:
+        await held.acquire()
+    headers = {"Authorization": f"Bearer {token()}"}
+    async with running.session.post(running.address + API, json=message(), headers=headers) as refused:
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert (await refused.json(content_type=None))["title"] == "Unavailable"
+    async with running.session.get(f"{running.address}/health") as answer:
+        assert answer.status == 200
+    release.set()
+    assert [status for status, _ in await asyncio.gather(*under_way)] == [202, 202]

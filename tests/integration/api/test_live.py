@@ -128,7 +128,7 @@ async def test_a_foreign_origin_is_refused(running: Running) -> None:
 
 
 async def test_a_socket_ends_when_its_token_does(running: Running) -> None:
-    async with opened(running, token("u1", Role.USER, minutes=0.02)) as (socket, _):
+    async with opened(running, token("u1", Role.USER, minutes=0.05)) as (socket, _):
         assert await closed(socket) == 1008
 
 

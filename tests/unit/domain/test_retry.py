@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from notification_engine.domain.notification import Priority
+from notification_engine.domain.notification import OnUnknown, Priority
 from notification_engine.domain.retry import MAX_DELAY_SECONDS, RetryPolicy, clamp_retry_after, resends_unknown
 
 bases = st.floats(0.01, 86_400)
@@ -94,3 +94,10 @@ def test_an_unknown_outcome_is_resent_once_for_high_and_above(priority: Priority
     high = priority in {Priority.HIGH, Priority.URGENT, Priority.CRITICAL}
     assert resends_unknown(priority, resent=False) is high
     assert not resends_unknown(priority, resent=True)
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_the_types_word_wins_over_the_priority(priority: Priority) -> None:
+    assert resends_unknown(priority, resent=False, on_unknown=OnUnknown.RESEND)
+    assert not resends_unknown(priority, resent=True, on_unknown=OnUnknown.RESEND)
+    assert not resends_unknown(priority, resent=False, on_unknown=OnUnknown.HOLD)

@@ -1,15 +1,20 @@
 """The request to send: strict, bounded, every fault named by its field."""
 
+import base64
+import binascii
 import hashlib
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 import orjson
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from notification_engine.domain.attachment import MAX_ATTACHMENTS
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import (
     MAX_BATCH,
@@ -19,11 +24,14 @@ from notification_engine.domain.notification import (
     Action,
     Priority,
 )
-from notification_engine.services.requests import NotificationRequest, RecipientRequest
+from notification_engine.domain.template import KEY_PATTERN, LOCALE_PATTERN, MAX_BODY, MAX_TITLE
+from notification_engine.rendering.formats import is_locale
+from notification_engine.services.requests import AttachmentRequest, NotificationRequest, RecipientRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INT64 = 2**63
 MAX_SCHEDULE = timedelta(days=366)
+CONTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$"
 TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$"
 
 
@@ -43,11 +51,28 @@ def _one_line(value: str) -> str:
     return value
 
 
-def _address(value: str) -> str:
+def address(value: str) -> str:
     try:
         return validate_email(value, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError:
         raise ValueError("must be an e-mail address") from None
+
+
+def _locale(value: str) -> str:
+    if not is_locale(value):
+        raise ValueError("must be a locale of CLDR such as de or de-CH")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    if value not in _zones():
+        raise ValueError("must be a time zone such as Europe/Zurich")
+    return value
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 def _channel(value: Any) -> Any:
@@ -60,7 +85,7 @@ def _distinct(value: tuple[Channel, ...]) -> tuple[Channel, ...]:
     return value
 
 
-def _storable(data: dict[str, Any]) -> dict[str, Any]:
+def storable(data: dict[str, Any]) -> dict[str, Any]:
     """Depth, keys, numbers; then the size. Without recursion."""
     stack: list[tuple[Any, int]] = [(data, 1)]
     while stack:
@@ -86,6 +111,14 @@ def _storable(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _base64(value: str) -> str:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    return value
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
 Line = Annotated[Text, AfterValidator(_one_line)]
 ChannelName = Annotated[Channel, BeforeValidator(_channel)]
@@ -95,14 +128,21 @@ UserId = Annotated[Line, Field(max_length=128)]
 TypeName = Annotated[str, Field(max_length=128, pattern=TYPE_PATTERN)]
 
 
+LocaleName = Annotated[str, Field(max_length=32, pattern=LOCALE_PATTERN), AfterValidator(_locale)]
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_time_zone)]
+TemplateKey = Annotated[str, Field(max_length=128, pattern=KEY_PATTERN)]
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class RecipientIn(Strict):
     user_id: UserId
-    email: Annotated[Line, Field(max_length=320), AfterValidator(_address)] | None = None
+    email: Annotated[Line, Field(max_length=320), AfterValidator(address)] | None = None
     channels: Channels | None = None
+    locale: LocaleName | None = None
+    time_zone: TimeZone | None = None
 
 
 class ActionIn(Strict):
@@ -110,14 +150,36 @@ class ActionIn(Strict):
     url: Annotated[Line, Field(max_length=2048, pattern=r"^https?://[^\s]+$")]
 
 
+class AttachmentIn(Strict):
+    """Of e-mails: `content` in base64, or an address that is fetched when the e-mail is sent."""
+
+    filename: Annotated[Line, Field(max_length=255, pattern=r"^[^/\\\\]+$")]
+    content_type: Annotated[str, Field(max_length=127, pattern=CONTENT_TYPE)] = "application/octet-stream"
+    content: Annotated[str, AfterValidator(_base64)] | None = None
+    url: Annotated[Line, Field(max_length=2048)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "AttachmentIn":
+        if (self.content is None) == (self.url is None):
+            raise ValueError("content: give either content or url")
+        return self
+
+    def to_request(self) -> AttachmentRequest:
+        content = None if self.content is None else base64.b64decode(self.content)
+        return AttachmentRequest(self.filename, self.content_type, content, self.url)
+
+
 class SendIn(Strict):
-    """One notification for 1 to 1,000 recipients. A recipient's channels override the request's."""
+    """One notification for 1 to 1,000 recipients. A recipient's channels override the request's.
+
+    What is left out comes from the type: channels, priority, and title and body where it has a published template,
+    which `data` fills. `template` names another one."""
 
     notification_type: TypeName
     recipients: Annotated[tuple[RecipientIn, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
-    title: Annotated[Line, Field(max_length=200)]
-    body: Annotated[Text, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
-    data: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(default_factory=dict)
+    title: Annotated[Line, Field(max_length=MAX_TITLE)] | None = None
+    body: Annotated[Text, Field(max_length=MAX_BODY, pattern=r"^[^\x00]*$")] | None = None
+    data: Annotated[dict[str, Any], AfterValidator(storable)] = Field(default_factory=dict)
     priority: Priority | None = None
     channels: Channels | None = None
     scheduled_at: AwareDatetime | None = None
@@ -125,6 +187,8 @@ class SendIn(Strict):
     dedup_key: Key | None = None
     correlation_id: Key | None = None
     actions: Annotated[tuple[ActionIn, ...], Field(max_length=10)] = ()
+    attachments: Annotated[tuple[AttachmentIn, ...], Field(max_length=MAX_ATTACHMENTS)] = ()
+    template: TemplateKey | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "SendIn":
@@ -148,7 +212,9 @@ class SendIn(Strict):
         """`guarded`: it comes with an idempotency key; only then is there a fingerprint to compare."""
         return NotificationRequest(
             notification_type=self.notification_type,
-            recipients=tuple(RecipientRequest(r.user_id, r.email, r.channels) for r in self.recipients),
+            recipients=tuple(
+                RecipientRequest(r.user_id, r.email, r.channels, r.locale, r.time_zone) for r in self.recipients
+            ),
             title=self.title,
             body=self.body,
             fingerprint=self.fingerprint if guarded else "",
@@ -160,6 +226,8 @@ class SendIn(Strict):
             dedup_key=self.dedup_key,
             correlation_id=self.correlation_id,
             actions=tuple(Action(a.label, a.url) for a in self.actions),
+            attachments=tuple(a.to_request() for a in self.attachments),
+            template=self.template,
         )
 
 

@@ -32,3 +32,6 @@ class ConsoleProvider:
         body = "\n".join(f"  {line}" for line in email.text.splitlines())
         self._write(f"\n  ---- e-mail ----\n{head}\n\n{body}\n  ----------------\n\n")
         return Accepted(self.name, str(message["Message-ID"]))
+
+    async def close(self) -> None:
+        """Standard output stays open."""

@@ -1,6 +1,8 @@
 """SMTP (RFC 5321). Until the message's data is written, every failure is definite; from then on a lost answer is
-unknown, because the server may have taken it."""
+unknown, because the server may have taken it. The client bounds each command; the deadline bounds the whole."""
 
+import asyncio
+import re
 import time
 from dataclasses import dataclass
 
@@ -8,10 +10,13 @@ import aiosmtplib
 from aiosmtplib import SMTP
 
 from notification_engine.channels.email.message import build
+from notification_engine.channels.email.verdict import judge
 from notification_engine.domain.delivery import Reason
-from notification_engine.domain.outcome import Accepted, Outcome, Rejected, Retry, Unknown
+from notification_engine.domain.outcome import Outcome, Rejected
 from notification_engine.rendering.plain import Email
 from notification_engine.services.ports import Deadline
+
+_ENHANCED = re.compile(r"\s*(5\.7)\.\d+\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class SmtpProvider:
 
     async def send(self, email: Email, deadline: Deadline) -> Outcome:
         try:
-            data = build(email, self._config.sender, self._config.sender_name).as_bytes()
+            message = build(email, self._config.sender, self._config.sender_name)
+            recipient, data = str(message["To"]), message.as_bytes()
         except ValueError:
             return Rejected(Reason.INVALID_ADDRESS, self.name)
         client = SMTP(
@@ -43,45 +49,48 @@ class SmtpProvider:
             timeout=max(0.001, deadline.at - time.monotonic()),
         )
         try:
-            return await self._converse(client, email, data)
+            return await self._converse(client, recipient, data, deadline)
         finally:
             client.close()
 
-    async def _converse(self, client: SMTP, email: Email, data: bytes) -> Outcome:
+    async def _converse(self, client: SMTP, recipient: str, data: bytes, deadline: Deadline) -> Outcome:
+        stage = "connect"
         try:
-            await client.connect()
-            if self._config.username is not None:
-                await client.login(self._config.username, self._config.password or "")
-            await client.mail(self._config.sender)
-            await client.rcpt(email.to)
-        except aiosmtplib.SMTPAuthenticationError:
-            return Retry(Reason.CREDENTIALS, self.name)
-        except aiosmtplib.SMTPRecipientRefused as error:
-            if error.code >= 500:
-                return Rejected(Reason.INVALID_ADDRESS, self.name, f"SMTP {error.code}")
-            return Retry(Reason.SERVER_ERROR, self.name, detail=f"SMTP {error.code}")
+            async with asyncio.timeout(deadline.at - time.monotonic()):
+                await client.connect()
+                if self._config.username is not None:
+                    stage = "auth"
+                    await client.login(self._config.username, self._config.password or "")
+                stage = "mail"
+                await client.mail(self._config.sender)
+                stage = "rcpt"
+                await client.rcpt(recipient)
         except aiosmtplib.SMTPResponseException as error:
-            return self._refused(error.code)
+            return self._answered(stage, error)
         except (aiosmtplib.SMTPTimeoutError, TimeoutError):
-            return Retry(Reason.TIMEOUT, self.name)
+            return judge(self.name, "timeout before", detail=stage)
         except (aiosmtplib.SMTPException, OSError) as error:
-            return Retry(Reason.CONNECTION_FAILED, self.name, detail=type(error).__name__)
-        return await self._hand_over(client, data)
+            return judge(self.name, "lost before", detail=f"{stage}: {type(error).__name__}")
+        return await self._hand_over(client, data, deadline)
 
-    async def _hand_over(self, client: SMTP, data: bytes) -> Outcome:
+    async def _hand_over(self, client: SMTP, data: bytes, deadline: Deadline) -> Outcome:
         try:
-            answer = await client.data(data)
+            async with asyncio.timeout(deadline.at - time.monotonic()):
+                answer = await client.data(data)
         except aiosmtplib.SMTPResponseException as error:
-            if error.code < 400:
-                return Unknown(Reason.UNREADABLE_ANSWER, self.name, f"SMTP {error.code}")
-            return self._refused(error.code)
+            return self._answered("data", error)
         except (aiosmtplib.SMTPTimeoutError, TimeoutError):
-            return Unknown(Reason.TIMEOUT, self.name)
+            return judge(self.name, "timeout after", detail="data")
         except (aiosmtplib.SMTPException, OSError) as error:
-            return Unknown(Reason.CONNECTION_LOST, self.name, type(error).__name__)
-        return Accepted(self.name, detail=f"SMTP {answer.code}")
+            return judge(self.name, "lost after", detail=f"data: {type(error).__name__}")
+        return judge(self.name, f"data {answer.code}", "data 2xx", detail=f"SMTP {answer.code}")
 
-    def _refused(self, code: int) -> Outcome:
-        if code >= 500:
-            return Rejected(Reason.REFUSED, self.name, f"SMTP {code}")
-        return Retry(Reason.SERVER_ERROR, self.name, detail=f"SMTP {code}")
+    def _answered(self, stage: str, error: aiosmtplib.SMTPResponseException) -> Outcome:
+        """By the enhanced code (RFC 3463) where one decides, then the code, then its class."""
+        enhanced = _ENHANCED.match(str(error.message))
+        signs = [f"{stage} {enhanced[1]}"] if enhanced else []
+        signs += [f"{stage} {error.code}", f"{stage} {error.code // 100}xx"]
+        return judge(self.name, *signs, detail=f"SMTP {error.code} after {stage}")
+
+    async def close(self) -> None:
+        """Every message has a connection of its own."""

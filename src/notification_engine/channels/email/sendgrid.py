@@ -1,0 +1,98 @@
+"""SendGrid: the v3 Mail Send API (Twilio SendGrid API reference, POST /v3/mail/send). Our delivery id travels in
+`custom_args`, so that its events can be matched."""
+
+import base64
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from notification_engine.channels.email.message import ascii_address, check_line
+from notification_engine.channels.email.verdict import http_signs, judge
+from notification_engine.channels.http_status import parse_retry_after
+from notification_engine.domain.delivery import Reason
+from notification_engine.domain.outcome import Outcome, Rejected
+from notification_engine.domain.retry import clamp_retry_after
+from notification_engine.net.exchange import Answered, Lost, NotSent, Session, post
+from notification_engine.rendering.plain import Email
+from notification_engine.services.ports import Deadline
+
+MAX_BYTES = 30 * 1024 * 1024  # "the total message size should not exceed 30MB"
+
+
+@dataclass(frozen=True, slots=True)
+class SendGridConfig:
+    api_key: str
+    sender: str
+    sender_name: str
+    base_url: str
+
+
+class SendGridProvider:
+    name = "sendgrid"
+
+    def __init__(self, session: Session, config: SendGridConfig) -> None:
+        self._session = session
+        self._config = config
+        self._url = f"{config.base_url.rstrip('/')}/v3/mail/send"
+        self._headers = {"Authorization": f"Bearer {config.api_key}", "Content-Type": "application/json"}
+
+    async def send(self, email: Email, deadline: Deadline) -> Outcome:
+        try:
+            body = orjson.dumps(mail_send(email, self._config.sender, self._config.sender_name))
+        except ValueError:
+            return Rejected(Reason.INVALID_ADDRESS, self.name)
+        if len(body) > MAX_BYTES:
+            return Rejected(Reason.TOO_LARGE, self.name)
+        match await post(self._session, self._url, body, self._headers, deadline.at):
+            case Answered(status, headers):
+                now = datetime.now(UTC)
+                after = _reset(headers.get("X-RateLimit-Reset")) or parse_retry_after(headers.get("Retry-After"), now)
+                message_id = headers.get("X-Message-Id")
+                return judge(
+                    self.name, *http_signs(status), detail=f"HTTP {status}", after=after, message_id=message_id
+                )
+            case NotSent(reason, detail):
+                return judge(self.name, _silence(reason, "before"), detail=detail)
+            case Lost(reason, detail):
+                return judge(self.name, _silence(reason, "after"), detail=detail)
+
+    async def close(self) -> None:
+        """The session is shared; who opened it closes it."""
+
+
+def mail_send(email: Email, sender: str, sender_name: str) -> dict[str, Any]:
+    """The request's body. Raises ValueError for an address or subject that cannot be used."""
+    check_line(email.subject)
+    body: dict[str, Any] = {
+        "personalizations": [{"to": [{"email": ascii_address(email.to)}]}],
+        "from": {"email": sender, "name": sender_name},
+        "subject": email.subject,
+        "content": [{"type": "text/plain", "value": email.text}, {"type": "text/html", "value": email.html}],
+        "custom_args": {"delivery_id": email.delivery_id},
+        "headers": {"X-Notification-Delivery-Id": email.delivery_id, **dict(email.headers)},
+    }
+    if email.attachments:
+        body["attachments"] = [
+            {
+                "content": base64.b64encode(attachment.content).decode(),
+                "type": attachment.content_type,
+                "filename": attachment.filename,
+                "disposition": "attachment",
+            }
+            for attachment in email.attachments
+        ]
+    return body
+
+
+def _silence(reason: Reason, when: str) -> str:
+    return f"{'timeout' if reason is Reason.TIMEOUT else 'lost'} {when}"
+
+
+def _reset(value: str | None) -> float | None:
+    """Seconds until the moment that `X-RateLimit-Reset` names (seconds since the epoch); None for junk."""
+    if value is None or not value.isascii() or not value.isdigit():
+        return None
+    return clamp_retry_after(int(value[:12]) - time.time())

@@ -1,0 +1,12 @@
+"""Importing this fills the table of faults."""
+
+from tests.chaos.faults import (  # noqa: F401 - each registers its own
+    claims,
+    database,
+    engine,
+    excess,
+    interventions,
+    live,
+    providers,
+    races,
+)
