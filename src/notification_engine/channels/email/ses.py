@@ -28,12 +28,13 @@ from notification_engine.services.ports import Deadline
 
 MAX_BYTES = 40 * 1024 * 1024  # of the API, after base64
 TAG = "notification-delivery-id"
-_NEVER_SENT = (
+_LOST = (  # before or after the request was written: a connection that is reset looks like one that is refused
     boto.EndpointConnectionError,
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
     boto.ProxyConnectionError,
     boto.SSLError,
+    boto.HTTPClientError,
 )
 _TIMEOUTS = (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError)
 _written: ContextVar[Written] = ContextVar("ses_written")
@@ -103,9 +104,7 @@ class SesProvider:
             return self._refused(error)
         except _TIMEOUTS as error:
             return judge(self.name, f"timeout {_when(written)}", detail=type(error).__name__)
-        except _NEVER_SENT as error:
-            return judge(self.name, "lost before", detail=type(error).__name__)
-        except boto.HTTPClientError as error:
+        except _LOST as error:
             return judge(self.name, f"lost {_when(written)}", detail=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - an answer that the client cannot read: the provider may have it
             return judge(self.name, "unreadable", detail=type(error).__name__)
