@@ -1,6 +1,6 @@
 """What the use cases need from below and beside them: Protocols only. Storage, channels and realtime implement them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -218,6 +218,21 @@ class EndpointStore(Protocol):
     async def enabled(self) -> list[WebhookEndpoint]: ...
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None: ...
     async def disable(self, endpoint_id: str, reason: str) -> None: ...
+
+
+class Bus(Protocol):
+    """Hints between replicas. What is told may be lost, late or doubled: nothing may depend on it, and the database
+    has the truth. Nobody hears itself."""
+
+    reaches_others: bool
+
+    def tell(self, topic: str, message: bytes) -> None:
+        """To the other replicas that listen. Never waits; past its bound it drops and counts. An empty message that
+        still waits is not told twice."""
+        ...
+
+    def listen(self, topic: str, hear: Callable[[bytes], None]) -> None: ...
+    def leave(self, topic: str) -> None: ...
 
 
 class Live(Protocol):
