@@ -1,4 +1,4 @@
-"""Redis and Valkey servers of a test's own: single, three nodes of a Cluster, a master with its sentinel; over TLS too."""
+"""Redis and Valkey servers of a test's own: single, three nodes of a Cluster, a master with its sentinel."""
 
 import asyncio
 import os
@@ -124,8 +124,8 @@ class RedisCluster:
             await node.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
             await node.ask("CLUSTER", "MEET", "127.0.0.1", str(self.nodes[0].port))
         async with asyncio.timeout(READY_SECONDS):
-            while not all([await self._knows_all(node) for node in self.nodes]):
-                await asyncio.sleep(0.05)  # asked again: the nodes tell each other by gossip
+            while not all([await self._knows_all(node) for node in self.nodes]):  # noqa: ASYNC110 - gossip, no signal
+                await asyncio.sleep(0.05)
 
     async def _knows_all(self, node: RedisServer) -> bool:
         shards, info = await node.ask("CLUSTER", "SHARDS"), await node.ask("CLUSTER", "INFO")
@@ -161,8 +161,8 @@ class RedisSentinel:
         self._sentinel = RedisServer(self._binary, self._directory, str(file), "--sentinel")
         await self._sentinel.start()
         async with asyncio.timeout(READY_SECONDS):
-            while not await self._sentinel.ask("SENTINEL", "REPLICAS", "main"):
-                await asyncio.sleep(0.05)  # asked again: the sentinel looks around by itself
+            while not await self._sentinel.ask("SENTINEL", "REPLICAS", "main"):  # noqa: ASYNC110 - it looks by itself
+                await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         for server in (self._sentinel, self.replica, self.master):

@@ -220,6 +220,29 @@ class EndpointStore(Protocol):
     async def disable(self, endpoint_id: str, reason: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Surfaced:
+    """That a notification is in the inbox of its user, and since when."""
+
+    id: str
+    user_id: str
+    visible_at: datetime
+
+
+class SurfacedStore(Protocol):
+    """What surfaced lately, for many users at once, as a majority has it."""
+
+    async def surfaced_since(
+        self, user_ids: Sequence[str], since: datetime, limit: int, *, newest: bool = False
+    ) -> list[Surfaced]:
+        """Oldest first, or newest first, from the index alone."""
+        ...
+
+    async def surfaced(self, ids: Sequence[str]) -> list[Notification]:
+        """In the order in which they surfaced; what is no longer in an inbox is left out."""
+        ...
+
+
 class Bus(Protocol):
     """Hints between replicas. What is told may be lost, late or doubled: nothing may depend on it, and the database
     has the truth. Nobody hears itself."""
