@@ -5,7 +5,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run token test lint check bench docs clean
+.PHONY: run token test lint check bench chaos docs clean
 
 run: $(VENV)/.run
 	@$(BIN)/notification-engine dev $(ARGS)
@@ -23,6 +23,9 @@ check: lint test
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
+
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos --out var/chaos $(CHAOS)
 
 token: $(VENV)/.run
 	@$(BIN)/notification-engine token --sub dev --role user --role service --role operator

@@ -31,6 +31,7 @@ from notification_engine.daemon.janitor import Janitor
 from notification_engine.daemon.leases import Leases
 from notification_engine.daemon.sweeper import Sweeper
 from notification_engine.domain.breaker import BreakerPolicy
+from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.domain.retry import RetryPolicy
@@ -56,9 +57,11 @@ from notification_engine.security.tokens import Tokens
 from notification_engine.services.announce import Announce
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Contents
+from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import Sender
+from notification_engine.services.requests import AcceptedEvent, NotificationRequest
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
 from notification_engine.services.templates import Templates
@@ -234,7 +237,8 @@ class Engine:
             lease_seconds=s.LEASE_SECONDS,
             max_waiting=SETTLE_WAITERS,
         )
-        self.send = Send(self.senders, self.settle, self.notifications, self.history, self.endpoints, self.clock)
+        watch = EndpointWatch(self.endpoints, self.clock, self._accept_own)
+        self.send = Send(self.senders, self.settle, self.notifications, self.history, watch, self.clock)
         self.dispatcher = self._build_dispatcher() if self._delivers else None
         self.intake = Intake(
             self.notifications,
@@ -257,6 +261,7 @@ class Engine:
             self.send,
             self.settle,
             list(self.senders),
+            self.clock,
             owner=self.replica,
             lane_bound=s.NOTIFICATION_DAEMON_WORKERS * s.NOTIFICATION_DAEMON_BATCH_SIZE,
             queue_size=s.NOTIFICATION_QUEUE_SIZE,
@@ -334,6 +339,10 @@ class Engine:
                 token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,
             ),
         )
+
+    async def _accept_own(self, caller: Caller, request: NotificationRequest) -> AcceptedEvent:
+        """What the engine itself has to tell; bound late, because accepting needs the lanes that tell it."""
+        return await self.intake.accept(caller, request, idempotency_key=None)
 
     def _wake(self) -> None:
         if self.sweeper is not None:

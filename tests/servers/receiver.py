@@ -14,6 +14,7 @@ class Call:
     path: str
     headers: dict[str, str]
     event: dict[str, Any]
+    body: bytes = b""
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Receiver:
         secret = self.secrets.get(request.path)
         event = Webhook(secret).verify(body, dict(request.headers)) if secret else {}
         async with self._changed:
-            self.calls.append(Call(request.path, dict(request.headers), event))
+            self.calls.append(Call(request.path, dict(request.headers), event, body))
             self._changed.notify_all()
         answer = self.answers.popleft() if self.answers else Answer()
         await asyncio.sleep(answer.delay_seconds)

@@ -20,9 +20,10 @@ from notification_engine.api import (
     types,
     webhooks,
 )
+from notification_engine.api.admission import Admission
 from notification_engine.api.dependencies import ApiServices
 from notification_engine.api.examples import add_examples
-from notification_engine.api.middleware import Admission, BodyLimit, RequestContext, TrustedHosts
+from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
@@ -58,7 +59,12 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
-    app.add_middleware(Admission, limit=config.max_in_flight, exempt=(f"{PREFIX}/stream",))
+    app.add_middleware(
+        Admission,
+        limit=config.max_in_flight,
+        exempt=(f"{PREFIX}/stream", *PROBED),
+        accepting=(PREFIX, f"{PREFIX}/", f"{PREFIX}/batch"),
+    )
     app.add_middleware(RequestContext)
     _document_problems(app)
     return app

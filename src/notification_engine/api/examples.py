@@ -66,6 +66,7 @@ _WEBHOOK = {
     "description": "Build room",
     "enabled": True,
     "disabled_reason": None,
+    "failing_since": None,
     "created_at": _AT,
 }
 _LANE = {"queued": 0, "in_flight": 1, "bound": 250}
@@ -138,6 +139,7 @@ ANSWERS: dict[str, Any] = {
     "POST ~/webhooks": _WEBHOOK | {"secret": "whsec_9Wb1fzgVUxYhyGxqOT5WW9iTCkUIPVxqtCOGJ6X6RCI="},
     "GET ~/webhooks/{webhook_id}": _WEBHOOK,
     "PATCH ~/webhooks/{webhook_id}": _WEBHOOK,
+    "POST ~/webhooks/{webhook_id}/rotate": _WEBHOOK | {"secret": "whsec_9Wb1fzgVUxYhyGxqOT5WW9iTCkUIPVxqtCOGJ6X6RCI="},
     "POST ~/webhooks/{webhook_id}/test": {"delivered": True, "reason": None, "detail": "HTTP 204"},
     "POST ~/ws/ticket": {"ticket": "Rcj1QxTbBPtivefm-3RaoIx8rmjrmxKQDXOYK5frZ_8", "expires_in": 30},
     "GET ~/stream": _HELLO,

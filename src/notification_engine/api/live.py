@@ -23,7 +23,7 @@ from notification_engine.api.problems import problems
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.cursor import encode_cursor
 from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated
-from notification_engine.realtime.hub import Connection, cursor_of, frame, notification_frame
+from notification_engine.realtime.hub import LAST_FRAME_SECONDS, Connection, cursor_of, frame, notification_frame
 from notification_engine.services.ports import InboxChange, InboxFilter
 
 router = APIRouter(tags=["live"])
@@ -31,7 +31,6 @@ MAX_IN_BYTES = 64 * 1024
 MAX_REPLAY = 1000
 PAGE = 200
 AUTH_SECONDS = 10.0
-LAST_FRAME_SECONDS = 1.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 TICKET_SECONDS = 30
 
@@ -126,7 +125,8 @@ class _Session:
         self._heard = time.monotonic()
 
     async def run(self) -> None:
-        """Reads, writes and watches until one of the three ends; the others end with it."""
+        """Reads, writes and watches until one of the three ends; the others end with it. The writer ends when the
+        connection is closed, by whomever, within `LAST_FRAME_SECONDS` even if the client takes nothing."""
         await self._given.hub.catch_up(self._connection)
         self._connection.push(await hello(self._given, self._caller))
         writing = asyncio.create_task(self._write())
@@ -140,15 +140,16 @@ class _Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
-            if (error := task.exception()) is not None and not isinstance(error, EngineError):
+            if (error := task.exception()) is not None and not isinstance(error, EngineError | TimeoutError):
                 raise error
         code = self._connection.closed_with or 1011
-        with contextlib.suppress(RuntimeError):  # the client closed first
-            await self._socket.close(code)
+        with contextlib.suppress(RuntimeError, TimeoutError):  # the client closed first, or takes nothing
+            async with asyncio.timeout(LAST_FRAME_SECONDS):
+                await self._socket.close(code)
 
     async def _write(self) -> None:
         while (data := await self._connection.next()) is not None:
-            await self._socket.send_text(data.decode())
+            await self._connection.write(self._socket.send_text(data.decode()))
 
     async def _watch(self) -> None:
         config = self._given.config
@@ -174,7 +175,7 @@ class _Session:
         match message:
             case {"type": "resume", "cursor": str(cursor)}:
                 async for data in replay(self._given, self._caller.sub, cursor):
-                    self._connection.push(data)
+                    await self._connection.offer(data)
             case {"type": "seen" | "read" as mark, "notification_id": str(notification_id)}:
                 change = InboxChange(read=True) if mark == "read" else InboxChange(seen=True)
                 changed = await self._given.notifications.change_inbox(self._caller, notification_id, change)

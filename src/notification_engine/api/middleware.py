@@ -11,13 +11,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notification_engine.api import problems
-from notification_engine.domain.errors import Unavailable
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-_PROBED = ("/health", "/metrics", "/api/v1/notifications/health/")
+PROBED = ("/health", "/metrics", "/api/v1/notifications/health/")
 log = get_logger("api")
 
 
@@ -61,7 +60,7 @@ class RequestContext:
 
 
 def _log_access(scope: Scope, status: int, milliseconds: float) -> None:
-    write = log.debug if scope["path"].startswith(_PROBED) else log.info
+    write = log.debug if scope["path"].startswith(PROBED) else log.info
     write(
         "Request answered",
         method=scope["method"],
@@ -103,31 +102,6 @@ class BodyLimit:
         await self._app(scope, receive_bounded, send)
 
 
-class Admission:
-    """Bounds the requests under way, so that overload is refused at once and memory stays flat. Health is exempt, and
-    so are streams, which have a bound of their own."""
-
-    def __init__(self, app: ASGIApp, limit: int, exempt: Sequence[str]) -> None:
-        self._app = app
-        self._limit = limit
-        self._exempt = (*_PROBED, *exempt)
-        self._under_way = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._exempt):
-            await self._app(scope, receive, send)
-            return
-        if self._under_way >= self._limit:
-            error = Unavailable("Too many requests are under way.", retry_after=1)
-            await problems.respond(problems.problem_of(error), **{"Retry-After": "1"})(scope, receive, send)
-            return
-        self._under_way += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._under_way -= 1
-
-
 class TrustedHosts:
     """Health and metrics are exempt: probes come by address."""
 
@@ -136,5 +110,5 @@ class TrustedHosts:
         self._checked = TrustedHostMiddleware(app, allowed_hosts=list(hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exempt = scope["type"] == "lifespan" or scope["path"].startswith(_PROBED)
+        exempt = scope["type"] == "lifespan" or scope["path"].startswith(PROBED)
         await (self._app if exempt else self._checked)(scope, receive, send)

@@ -1,6 +1,7 @@
 """The live inbox as server-sent events: the same frames; `id:` is the cursor, `Last-Event-ID` resumes."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Header
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Message, Send
 
 from notification_engine.api.dependencies import ApiServices, Services, User
 from notification_engine.api.live import hello, replay
@@ -32,30 +34,46 @@ async def stream(
     connection = given.hub.join(caller.sub)
     if connection is None:
         raise Unavailable("Too many live connections.", retry_after=5)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    events = _events(given, caller, connection, last_event_id)
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return _EventStream(given, connection, _events(given, caller, connection, last_event_id))
+
+
+class _EventStream(StreamingResponse):
+    """Ends when the client does not take what is written, or shortly after its connection was closed; its place is
+    free then, whether or not anything was sent."""
+
+    def __init__(self, given: ApiServices, connection: Connection, events: AsyncIterator[bytes]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._hub = given.hub
+        self._connection = connection
+
+    async def stream_response(self, send: Send) -> None:
+        async def bounded(message: Message) -> None:
+            await self._connection.write(send(message))
+
+        try:
+            with contextlib.suppress(TimeoutError):
+                await super().stream_response(bounded)
+        finally:
+            self._hub.leave(self._connection)
 
 
 async def _events(given: ApiServices, caller: Caller, connection: Connection, last: str | None) -> AsyncIterator[bytes]:
-    try:
-        await given.hub.catch_up(connection)
-        yield _event(await hello(given, caller), with_id=not last)  # a resuming client's place is behind the replay
-        if last:
-            async for missed in replay(given, caller.sub, last):
-                yield _event(missed)
-        while (left := caller.expires_at - time.time()) > 0:
-            try:
-                async with asyncio.timeout(min(left, given.config.heartbeat_seconds)):
-                    data = await connection.next()
-            except TimeoutError:
-                yield b": ping\n\n"
-                continue
-            if data is None:
-                return
-            yield _event(data)
-    finally:
-        given.hub.leave(connection)
+    await given.hub.catch_up(connection)
+    yield _event(await hello(given, caller), with_id=not last)  # a resuming client's place is behind the replay
+    if last:
+        async for missed in replay(given, caller.sub, last):
+            yield _event(missed)
+    while (left := caller.expires_at - time.time()) > 0:
+        try:
+            async with asyncio.timeout(min(left, given.config.heartbeat_seconds)):
+                data = await connection.next()
+        except TimeoutError:
+            yield b": ping\n\n"
+            continue
+        if data is None:
+            return
+        yield _event(data)
 
 
 def _event(data: bytes, *, with_id: bool = True) -> bytes:

@@ -3,7 +3,7 @@
 import base64
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -26,6 +26,7 @@ from notification_engine.services.ports import DeadLetterFilter, Deadline
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 EXAMPLE = {"url": "https://hooks.example.org/notifications", "notification_types": ["*"], "description": "Build room"}
+OVERLAP = timedelta(hours=24)
 Url = Annotated[Line, Field(max_length=2048)]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=100)]
 
@@ -47,6 +48,7 @@ class WebhookOut(WebhookIn):
     webhook_id: str
     enabled: bool
     disabled_reason: str | None
+    failing_since: datetime | None
     created_at: datetime | None
 
 
@@ -80,9 +82,10 @@ async def create(body: WebhookIn, caller: Operator, given: Services) -> Response
         id=new_id("whk"),
         url=body.url,
         notification_types=tuple(body.notification_types),
-        secret="whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
+        secret=_new_secret(),
         description=body.description,
         created_at=datetime.now(UTC),
+        owner=caller.sub,
     )
     await given.endpoints.create(endpoint)
     await given.audit.append(caller, "webhook.create", endpoint.id)
@@ -132,7 +135,7 @@ async def change(webhook_id: str, body: WebhookChangeIn, caller: Operator, given
     if body.url:
         given.check_url(body.url)
     if body.enabled:
-        values["disabled_reason"] = None
+        values |= {"disabled_reason": None, "failing_since": None}
     changed = await given.endpoints.change(webhook_id, values) if values else await given.endpoints.get(webhook_id)
     await given.audit.append(caller, "webhook.change", webhook_id)
     return answer(_view(changed))
@@ -149,6 +152,20 @@ async def remove(webhook_id: str, caller: Operator, given: Services) -> Response
     await given.endpoints.delete(webhook_id)
     await given.audit.append(caller, "webhook.delete", webhook_id)
     return Response(status_code=204)
+
+
+@router.post(
+    "/{webhook_id}/rotate",
+    summary="Give the endpoint a new secret",
+    description="Roles: operator, admin. For 24 hours calls carry both signatures. Only this answer shows `secret`.",
+    response_model=WebhookCreatedOut,
+    responses=problems(401, 403, 404, 503),
+)
+async def rotate(webhook_id: str, caller: Operator, given: Services) -> Response:
+    secret = _new_secret()
+    endpoint = await given.endpoints.rotate(webhook_id, secret, OVERLAP)
+    await given.audit.append(caller, "webhook.rotate", webhook_id)
+    return answer(_view(endpoint) | {"secret": secret})
 
 
 @router.post(
@@ -182,6 +199,10 @@ async def recover(webhook_id: str, since: AwareDatetime, caller: Operator, given
     return answer(intervened_view(await given.intervene.replay(caller, query)))
 
 
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
 def _test_message(endpoint: WebhookEndpoint, user_id: str) -> Message:
     ulid = new_ulid()
     return Message(
@@ -207,5 +228,6 @@ def _view(endpoint: WebhookEndpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "enabled": endpoint.enabled,
         "disabled_reason": endpoint.disabled_reason,
+        "failing_since": endpoint.failing_since,
         "created_at": endpoint.created_at,
     }

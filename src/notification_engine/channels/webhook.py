@@ -44,7 +44,7 @@ class WebhookChannel:
     async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome:
         """One signed call of one endpoint, within the deadline in all."""
         body = payload(message)
-        headers = signed_headers(endpoint.secret, message.delivery_id, body)
+        headers = signed_headers(endpoint, message.delivery_id, body)
         match await post(self._session, endpoint.url, body, headers, deadline.at):
             case Answered(status, answer):
                 return outcome_of_status(status, PROVIDER, answer.get("Retry-After"), datetime.now(UTC))
@@ -76,9 +76,10 @@ def payload(message: Message) -> bytes:
     )
 
 
-def signed_headers(secret: str, message_id: str, body: bytes) -> dict[str, str]:
+def signed_headers(endpoint: WebhookEndpoint, message_id: str, body: bytes) -> dict[str, str]:
+    """Standard Webhooks: one signature a secret, with a space between them."""
     now = datetime.now(UTC)
-    signature = Webhook(secret).sign(message_id, now, body.decode())
+    signature = " ".join(Webhook(secret).sign(message_id, now, body.decode()) for secret in endpoint.secrets(now))
     return {
         "content-type": "application/json",
         "user-agent": "notification-engine",

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,8 @@ from notification_engine.wiring import Engine, EngineRole
 GRACEFUL_SECONDS = 5
 WEBSOCKET_BYTES = 64 * 1024
 BACKLOG = 2048
+UNTAKEN_MILLIS = 30_000
+UNSENT_BYTES = 128 * 1024
 log = get_logger("engine")
 Alongside = Callable[[Engine, str], Coroutine[Any, Any, None]]  # the engine and its address
 
@@ -148,5 +151,14 @@ def bind(host: str, port: int) -> socket.socket:
             f"--port {port}: {host}:{port} cannot be listened on ({error.strerror}); name another with --port, "
             'or make run ARGS="--port 8001".'
         ) from None
+    _bound_clients(listener)
     listener.listen(BACKLOG)
     return listener
+
+
+def _bound_clients(listener: socket.socket) -> None:
+    """Accepted sockets inherit these. A peer that takes nothing for so long loses its connection, which nothing above
+    TCP could end while bytes for it wait; and the kernel keeps little for it that it was not yet sent (else 4 MiB)."""
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MILLIS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

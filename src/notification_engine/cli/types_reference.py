@@ -14,7 +14,7 @@ compares them.
 A type gives a notification what its request leaves out: `channels`, `priority`, and, by its template, `title`, `body`
 and the e-mail. `on_unknown` says what becomes of an e-mail of which nobody knows whether it arrived: `resend` sends it
 once more after five minutes, `hold` keeps it for an operator. A **transactional** type answers an action of the
-recipient's own; it carries no way to unsubscribe.
+recipient's own: it carries no way to unsubscribe, and no preference and no mute stands against it.
 
 Any other name of the form `word.word` may be used without registration: in-app, `medium`, no template, and after an
 unknown outcome a resend for high, urgent and critical. `PUT /types/{name}` registers a type or overrides a built-in

@@ -8,15 +8,20 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from notification_engine.daemon.lane import Lane
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import EngineError
-from notification_engine.domain.notification import Notification
+from notification_engine.domain.notification import Lease, Notification
+from notification_engine.kit.batching import Batcher
+from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.ports import NotificationStore
+from notification_engine.services.ports import Deferral, NotificationStore
 from notification_engine.services.send import Send, message_of
 from notification_engine.services.settle import Settle, Work
+
+DEFERRED_SHARE = 8  # of the queue's size, one part may wait in a lane for hosts that do not move
 
 log = get_logger("delivery-daemon")
 
@@ -25,6 +30,7 @@ log = get_logger("delivery-daemon")
 class _Held:
     fence: int
     since: float
+    lease: Lease
     works: set[str] = field(default_factory=set)
 
 
@@ -37,6 +43,7 @@ class Dispatcher:
         send: Send,
         settle: Settle,
         channels: Sequence[Channel],
+        clock: Clock,
         *,
         owner: str,
         lane_bound: int,
@@ -50,6 +57,7 @@ class Dispatcher:
         self._store = store
         self._send = send
         self._settle = settle
+        self._clock = clock
         self._queue_size = queue_size
         self._processing_timeout = processing_timeout
         self._held: dict[str, _Held] = {}
@@ -57,7 +65,12 @@ class Dispatcher:
         self._none_reserved = asyncio.Event()
         self._on_room: Callable[[], None] | None = None
         self._resuming: set[asyncio.Task[None]] = set()
-        self.lanes: Mapping[Channel, Lane] = {c: Lane(c, lane_bound, self._send_one, self._host) for c in channels}
+        self._postponing: Batcher[Deferral, None] = Batcher(self._postpone, max_batch=500, max_waiting=queue_size)
+        deferred = max(1, queue_size // DEFERRED_SHARE)
+        bound = min(lane_bound, queue_size)
+        self.lanes: Mapping[Channel, Lane] = {
+            c: Lane(c, bound, self._send_one, self._host, deferred_bound=deferred) for c in channels
+        }
 
     @property
     def room(self) -> int:
@@ -104,12 +117,29 @@ class Dispatcher:
             self._register(notification, self._works(notification))
         self._background(self._resume(notifications))
 
+    def shed(self) -> None:
+        """Gives back, to be claimed later, what waits in a lane for hosts that do not move: it would take the room of
+        what can be sent."""
+        for lane in self.lanes.values():
+            if taken := lane.shed():
+                self._background(self._give_back_later(taken))
+
     async def renew(self) -> None:
         """Extends what is held, but for what has been held longer than the processing timeout."""
         now = time.monotonic()
-        young = [(i, h.fence) for i, h in self._held.items() if now - h.since < self._processing_timeout]
+        young = {i: h for i, h in self._held.items() if now - h.since < self._processing_timeout}
         if young:
-            await self._store.renew(self.owner, young, self.lease_seconds)
+            until = self._clock.after(self.lease_seconds)
+            await self._store.renew(self.owner, [(i, h.fence) for i, h in young.items()], self.lease_seconds)
+            self._extend([h.lease for h in young.values()], until)
+
+    def _extend(self, leases: Sequence[Lease], until: datetime) -> None:
+        """What we know of our leases. One that lapsed before the reply may have been another's by then, so that the
+        renewal did not meet it: it stays lapsed, and `Send` leaves its work to the next claim."""
+        now = self._clock.now()
+        for lease in leases:
+            if lease.expires_at is not None and lease.expires_at > now:
+                lease.expires_at = until
 
     async def drain(self, seconds: float) -> None:
         """No more claims; what has not begun is given back; what is in flight may end within `seconds`."""
@@ -139,7 +169,7 @@ class Dispatcher:
 
     def _register(self, notification: Notification, works: Sequence[Work]) -> None:
         ids = {w.delivery.id for w in works}
-        self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), ids)
+        self._held[notification.id] = _Held(notification.lease.fence, time.monotonic(), notification.lease, ids)
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -181,11 +211,27 @@ class Dispatcher:
             self._held.pop(notification.id, None)
             await self._settle.surfaced(Work(notification, notification.deliveries[0], notification.lease.fence))
 
+    async def _give_back_later(self, taken: Sequence[tuple[Work, float]]) -> None:
+        try:
+            await self._postponing.submit_many(
+                [Deferral(w.notification.id, w.delivery.id, w.fence, seconds) for w, seconds in taken]
+            )
+        except EngineError:
+            log.warning("What waits for slow hosts could not be given back; its leases will expire", count=len(taken))
+        finally:
+            for work, _ in taken:
+                self._drop(work)
+
+    async def _postpone(self, batch: list[Deferral]) -> list[None]:
+        await self._store.postpone(batch)
+        return [None] * len(batch)
+
     def _put(self, works: Sequence[Work]) -> None:
         for work in works:
             self.lanes[work.delivery.channel].put(work)
         for lane in self.lanes.values():
             lane.pump()
+        self.shed()
 
     async def _send_one(self, work: Work) -> None:
         try:

@@ -4,11 +4,15 @@ A tenth of the slots is kept for high and above. Hosts have shares: one that has
 all such hosts together at most three quarters of the lane, in turns, so that slow receivers never become the head of
 the line.
 What ran alone before (poison) passes through one slot of its own.
+
+What waits for its host's share is kept here up to a bound; past it, what waits for hosts that do not move is shed, so
+that it does not take the room of the process either.
 """
 
 import asyncio
 import heapq
 import itertools
+import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -18,6 +22,7 @@ from notification_engine.kit.logging import get_logger
 from notification_engine.services.settle import Work
 
 SLOW_SECONDS = 1.0
+SHED_SECONDS = 10.0  # until what was shed for a slow host is worth another claim
 MAX_HOSTS = 10_000
 
 log = get_logger("delivery-daemon")
@@ -25,10 +30,18 @@ log = get_logger("delivery-daemon")
 
 class Lane:
     def __init__(
-        self, name: str, bound: int, send: Callable[[Work], Awaitable[None]], host: Callable[[Work], str]
+        self,
+        name: str,
+        bound: int,
+        send: Callable[[Work], Awaitable[None]],
+        host: Callable[[Work], str],
+        *,
+        deferred_bound: int | None = None,
     ) -> None:
         self.name = name
         self.bound = bound
+        self._deferred_bound = bound if deferred_bound is None else deferred_bound
+        self._moved_at: dict[str, float] = {}  # of hosts in flight: the last end of a send, or the first start
         self._send = send
         self._host = host
         self._heap: list[tuple[int, int, str, Work]] = []
@@ -78,9 +91,37 @@ class Lane:
         self._deferred.clear()
         return rest
 
+    def shed(self) -> list[tuple[Work, float]]:
+        """Takes what waits past the bound for hosts that do not move, from the longest line first; each with the
+        seconds after which it is worth another claim, spread so that they do not all come back at once."""
+        excess = sum(map(len, self._deferred.values())) - self._deferred_bound
+        if excess <= 0:
+            return []
+        now = time.monotonic()
+        lines = [(-len(line), host) for host, line in self._deferred.items() if not self._moves(host, now)]
+        heapq.heapify(lines)
+        taken: list[tuple[Work, float]] = []
+        while lines and len(taken) < excess:
+            length, host = heapq.heappop(lines)
+            work = self._deferred[host].pop()[3]
+            known_slow = host in self._fast or self._stuck(host, now)
+            seconds = SHED_SECONDS if known_slow else SLOW_SECONDS
+            taken.append((work, seconds * (1 + random.random())))  # noqa: S311 - jitter, not a secret
+            if length < -1:
+                heapq.heappush(lines, (length + 1, host))
+            else:
+                del self._deferred[host]
+        return taken
+
     async def drained(self) -> None:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    def _moves(self, host: str, now: float) -> bool:
+        return self._fast.get(host, False) and not self._stuck(host, now)
+
+    def _stuck(self, host: str, now: float) -> bool:
+        return now - self._moved_at.get(host, now) > SLOW_SECONDS
 
     def _room(self, rank: int) -> int:
         return self.bound if rank >= RANK[Priority.HIGH] else max(1, self.bound - max(1, self.bound // 10))
@@ -97,6 +138,7 @@ class Lane:
     def _start(self, work: Work, host: str, *, solo: bool) -> None:
         unproven = bool(host) and not self._fast.get(host)
         self._by_host[host] += 1
+        self._moved_at.setdefault(host, time.monotonic())
         self._unproven_in_flight += unproven
         task = asyncio.create_task(self._run(work, host, solo=solo, unproven=unproven))
         self._tasks.add(task)
@@ -119,8 +161,9 @@ class Lane:
 
     def _free(self, host: str, *, unproven: bool, seconds: float) -> None:
         self._by_host[host] -= 1
+        self._moved_at[host] = time.monotonic()
         if not self._by_host[host]:
-            del self._by_host[host]
+            del self._by_host[host], self._moved_at[host]
         self._unproven_in_flight -= unproven
         if not host:
             return

@@ -22,6 +22,7 @@ class Sweeper(Loop):
 
     async def run_once(self) -> None:
         """Sweeps until a batch comes back short or this process is full; then it goes on as soon as there is room."""
+        self._dispatcher.shed()
         while limit := min(self._batch_size, self._dispatcher.room):
             granted = self._dispatcher.reserve(limit)
             try:

@@ -60,7 +60,8 @@ class Reason(StrEnum):
 
 S = DeliveryStatus
 
-# To a state, from which stored states. A provider's feedback may still come after `accepted`, `unknown` and `failed`.
+# To a state, from which stored states. A provider's feedback may still come after `accepted`, `unknown` and `failed`;
+# `pending` from `failed` is for an operator's replay alone, a lane's retry does not revive what feedback has ended.
 ALLOWED_FROM: dict[DeliveryStatus, tuple[DeliveryStatus, ...]] = {
     S.PENDING: (S.PENDING, S.SENDING, S.UNKNOWN, S.FAILED),
     S.SENDING: (S.PENDING, S.UNKNOWN),

@@ -1,14 +1,15 @@
 """The hub: who is connected to this process, and what they are told. Signals only; the record is the database.
 
-Invariant: a client that does not read costs at most its bound of queued bytes; past it, it is closed (1008) and resumes
-from its cursor. What surfaces here goes to the local connections at once and over the bus to the other replicas; what
-the bus loses comes by the poll (`live_poll.py`), and what has come already does not come again.
+Invariant: a client that does not read costs at most its bound of queued bytes. Past it, or when one write lasts too
+long, it is closed (1008), its place is free at once, and it resumes from its cursor.
+
+What surfaces here goes to the local connections at once and over the bus to the other replicas; what the bus loses
+comes by the poll (`live_poll.py`), and what has come already does not come again.
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +26,8 @@ from notification_engine.services.views import notification_view
 BEFORE = timedelta(seconds=20)  # beyond what the poll looks back: how late a stamped notification can become visible
 MAX_BEFORE = 1000
 MAX_QUEUED_BYTES = 1024 * 1024
-STALLED_SECONDS = 30.0
+WRITE_SECONDS = 30.0  # in which a client has to take one frame
+LAST_FRAME_SECONDS = 1.0  # what a write still gets once the connection is closed
 
 
 def frame(kind: str, **values: Any) -> bytes:
@@ -44,39 +46,62 @@ def cursor_of(notification: Notification) -> str | None:
 class Connection:
     """The outbound queue of one client. `closed_with` is set when it must end, as a WebSocket close code.
 
-    `since` and `before`: what the poll finds from earlier, or among these, its replay or inbox has shown.
+    `since` and `before`: what the poll finds from earlier, or in these places, its replay or inbox has shown.
     """
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.closed_with: int | None = None
         self.since: datetime | None = None
-        self.before: frozenset[str] = frozenset()
+        self.before: Mapping[str, datetime] = {}
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._ready = asyncio.Event()
-        self._progress = time.monotonic()
+        self._room = asyncio.Event()
+        self._writing: asyncio.Timeout | None = None
 
     def push(self, data: bytes) -> None:
+        """A live frame, which waits for nobody."""
         if self.closed_with is not None:
             return
-        if not self._frames:
-            self._progress = time.monotonic()
         self._frames.append(data)
         self._bytes += len(data)
-        stalled = time.monotonic() - self._progress > STALLED_SECONDS
-        if self._bytes > MAX_QUEUED_BYTES or stalled:
+        if self._bytes > MAX_QUEUED_BYTES:
             self.close(1008)
         self._ready.set()
 
+    async def offer(self, data: bytes) -> None:
+        """A frame of a replay: waits until half of the queue is free, so that a long replay closes nobody."""
+        while self._frames and self._bytes + len(data) > MAX_QUEUED_BYTES // 2 and self.closed_with is None:
+            self._room.clear()
+            await self._room.wait()
+        self.push(data)
+
     def close(self, code: int, last: bytes | None = None) -> None:
-        """Drops what is queued; `last` says why and is still sent."""
+        """Drops what is queued; `last` says why and is still sent. A write that is under way gets a moment more."""
         if self.closed_with is None:
             self.closed_with = code
             self._frames.clear()
+            self._bytes = 0
             if last is not None:
                 self._frames.append(last)
+            if self._writing is not None:
+                self._writing.reschedule(asyncio.get_running_loop().time() + LAST_FRAME_SECONDS)
             self._ready.set()
+            self._room.set()
+
+    async def write(self, writing: Awaitable[None]) -> None:
+        """One write into the client's socket. Raises TimeoutError when it is not taken in time; it is closed then."""
+        seconds = WRITE_SECONDS if self.closed_with is None else LAST_FRAME_SECONDS
+        try:
+            async with asyncio.timeout(seconds) as self._writing:
+                try:
+                    await writing
+                finally:
+                    self._writing = None
+        except TimeoutError:
+            self.close(1008)
+            raise
 
     async def next(self) -> bytes | None:
         """The next frame; None when the connection is to be closed."""
@@ -87,7 +112,7 @@ class Connection:
             await self._ready.wait()
         data = self._frames.popleft()
         self._bytes -= len(data)
-        self._progress = time.monotonic()
+        self._room.set()
         return data
 
 
@@ -131,7 +156,7 @@ class Hub:
             return
         since = self._now() - BEFORE
         found = await self._inbox.surfaced_since([connection.user_id], since, MAX_BEFORE, newest=True)
-        connection.before = frozenset(one.id for one in found)
+        connection.before = {one.id: one.visible_at for one in found}
         connection.since = found[-1].visible_at if len(found) == MAX_BEFORE else since
 
     def leave(self, connection: Connection) -> None:
@@ -173,7 +198,7 @@ class Hub:
         data = notification_frame(notification)
         for connection in tuple(self._users.get(notification.user_id, ())):
             begun = connection.since is not None and inbox.visible_at >= connection.since
-            if begun and notification.id not in connection.before:
+            if begun and connection.before.get(notification.id) != inbox.visible_at:
                 connection.push(data)
 
     def reset(self, user_ids: Iterable[str]) -> None:
@@ -221,6 +246,8 @@ class Hub:
     def _push(self, user_id: str, data: bytes) -> None:
         for connection in tuple(self._users.get(user_id, ())):
             connection.push(data)
+            if connection.closed_with is not None:
+                self.leave(connection)
 
 
 def _topic(user_id: str) -> str:

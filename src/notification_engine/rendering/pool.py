@@ -23,7 +23,7 @@ from notification_engine.rendering.worker import Frame, encode_frame
 
 MAX_BATCH = 32
 MAX_WAITING = 10_000
-MAX_ASIDE = 64
+MAX_ASIDE = 1000
 KEEP = 200  # templates that a child remembers; below the worker's own bound
 START_SECONDS = 30.0
 STRIKES = 3
@@ -45,12 +45,14 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`name` is the template to blame; `parts` are sent to a child that does not know `digest` yet."""
+    """`name` is the template to blame; `parts` are sent to a child that does not know `digest` yet; `patience`
+    multiplies the limits of time."""
 
     name: str
     frame: Frame
     digest: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
+    patience: float = 1.0
 
 
 _DIED: Frame = {"error": "it passed the limits of memory or time", "safe": "limits passed", "limit": True}
@@ -95,7 +97,7 @@ class Child:
 
     def _encoded(self, job: Job) -> bytes:
         """The parts of a template travel once; the child forgets what this end says, and nothing else."""
-        frame = job.frame
+        frame = job.frame | {"patience": job.patience}
         if job.digest is not None:
             frame = frame | {"digest": job.digest}
             if job.digest not in self._known:
@@ -141,7 +143,7 @@ class Pool:
         self._lane: Batcher[Job, Frame] = Batcher(
             self._flush, max_batch=MAX_BATCH, max_waiting=MAX_WAITING, concurrency=self.limits.processes
         )
-        self._aside: Batcher[Job, Frame] = Batcher(self._flush_one, max_batch=1, max_waiting=MAX_ASIDE)
+        self._aside: Batcher[Job, Frame] = Batcher(self._flush_aside, max_batch=1, max_waiting=MAX_ASIDE)
 
     async def run(self, job: Job, *, aside: bool = False) -> Frame:
         """The child's answer, `ok` or `error`. `aside`: for what authors do, behind nobody's messages.
@@ -152,9 +154,9 @@ class Pool:
         if until > time.monotonic():
             return _BANNED
         try:
-            answer = await (self._aside if aside or strikes else self._lane).submit(job)
-            if answer is _DIED and not (aside or strikes):
-                answer = await self._aside.submit(job)
+            answer = None if aside or strikes else await self._lane.submit(job)
+            if answer is None or answer is _DIED:
+                return await self._aside.submit(job)
         except QueueFull as error:
             raise Unavailable("Too many messages wait to be rendered.") from error
         self._judge(job.name, limited=bool(answer.get("limit")))
@@ -198,23 +200,32 @@ class Pool:
             raise Unavailable("No rendering process could be started.") from None
 
     async def _flush(self, jobs: list[Job]) -> list[Frame | BaseException]:
-        """What a dead child left: the first is suspected, the others go on in the next child."""
-        answers: list[Frame | BaseException] = []
-        while len(answers) < len(jobs):
-            child = await self._child()
-            rest = jobs[len(answers) :]
-            got = await self._asked(child, rest)
-            answers += got
+        """What a dead child left goes on in the next one, but for the job that it died on and others of that template:
+        these are answered `_DIED` and tried aside."""
+        answers: dict[int, Frame] = {}
+        blamed = set(self._suspects)
+        while rest := [i for i in range(len(jobs)) if i not in answers]:
+            if suspected := [i for i in rest if jobs[i].name in blamed]:
+                answers |= dict.fromkeys(suspected, _DIED)
+                continue
+            got = await self._asked(await self._child(), [jobs[i] for i in rest])
+            answers |= dict(zip(rest, got, strict=False))
             if len(got) < len(rest):
-                answers.append(_DIED)
-        return answers
+                blamed.add(jobs[rest[len(got)]].name)
+        return [answers[i] for i in range(len(jobs))]
 
-    async def _flush_one(self, jobs: list[Job]) -> list[Frame | BaseException]:
-        return await self._flush(jobs)
+    async def _flush_aside(self, jobs: list[Job]) -> list[Frame | BaseException]:
+        """One at a time. Many may wait here when the verdict on their template falls."""
+        [job] = jobs
+        if self._suspects.get(job.name, (0, 0.0))[1] > time.monotonic():
+            return [_BANNED]
+        answer = next(iter(await self._asked(await self._child(), jobs)), _DIED)
+        self._judge(job.name, limited=bool(answer.get("limit")))
+        return [answer]
 
     async def _asked(self, child: Child, jobs: Sequence[Job]) -> list[Frame]:
         try:
-            got = await child.ask(jobs, self.limits.wall_seconds)
+            got = await child.ask(jobs, self.limits.wall_seconds * max(job.patience for job in jobs))
         except BaseException:
             await self._replace(child)
             raise

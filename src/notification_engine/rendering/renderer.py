@@ -1,8 +1,11 @@
 """Compiles and renders through the pool of child processes. The parent's half: jobs out, texts or refusals in."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from notification_engine.domain.errors import InvalidRequest
 from notification_engine.domain.template import (
@@ -18,6 +21,7 @@ from notification_engine.domain.template import (
 from notification_engine.rendering.pool import Job, Pool
 from notification_engine.rendering.worker import Frame
 
+COMPILE_PATIENCE = 10.0  # MJML and CSS in fifty locales take longer than a page with its data
 _ORDER = ("subject", "title", "body", "html", "text")
 
 
@@ -30,7 +34,8 @@ class PoolRenderer:
     async def compile(self, draft: Draft, library: Mapping[str, Draft]) -> Compiled:
         drafts = {key: other.as_dict() for key, other in library.items()}
         frame = {"draft": draft.as_dict(), "library": drafts}
-        answer = await self._pool.run(Job("compile", frame), aside=True)
+        job = Job(f"compile:{digest_of(frame)}", frame, patience=COMPILE_PATIENCE)
+        answer = await self._pool.run(job, aside=True)
         return Compiled.of(draft.default_locale, _ok(answer, "locales"))
 
     async def render(
@@ -59,6 +64,7 @@ class PoolRenderer:
         self, name: str, compiled: Compiled, context: Mapping[str, Any], locale: str | None, time_zone: str | None
     ) -> Preview:
         picked = compiled.pick(locale)
+        name = f"{name}:{compiled.digest}"  # a mended draft does not pay for the one before
         context = await self._with_inbox_words(name, compiled, context, locale, time_zone)
         written = _written(_ORDER, compiled.locales[picked])
         job = _job(name, compiled, written.values(), context, locale, time_zone, missing=True)
@@ -75,6 +81,11 @@ class PoolRenderer:
         words = (await self._pool.run(job, aside=True)).get("ok", {})  # a fault is told with the other parts
         told = {part: words.get(source, "") for part, source in written.items()}
         return {**context, "notification": {**told, **context.get("notification", {})}}
+
+
+def digest_of(frame: Frame) -> str:
+    """Names a draft for the pool's memory of what passed its limits."""
+    return hashlib.sha256(orjson.dumps(frame)).hexdigest()[:32]
 
 
 def _written(parts: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:

@@ -233,6 +233,7 @@ class Intake:
             email_available=self._email_available,
             now=now,
             due_at=due_at,
+            transactional=kind.transactional,
             rendered=not (content.template and content.template.failed),
         )
         planned = plan(given)

@@ -25,6 +25,7 @@ class PlanInput:
     now: datetime
     due_at: datetime
     rendered: bool = True
+    transactional: bool = False  # the recipient asked for it by acting: no preference stands against it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ def plan(given: PlanInput) -> Plan:
 
 def _refusal(given: PlanInput, channel: Channel) -> tuple[Reason, str] | None:
     """The first rule that speaks against a channel, as a reason and a sentence."""
-    if given.preference.mute:
+    if given.preference.mute and not given.transactional:
         return Reason.MUTED, "The recipient has muted all notifications."
     allowed, pattern = given.preference.allows(given.notification_type, channel)
-    if not allowed:
+    if not allowed and not given.transactional:
         return Reason.PREFERENCE_OFF, f"The recipient switched {channel} off for {pattern}."
     if channel is Channel.EMAIL and not given.email:
         return Reason.NO_ADDRESS, "No e-mail address is known for the recipient."

@@ -62,6 +62,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferral:
+    """A delivery that its lane did not begin, to be claimed again so many seconds from the server's now."""
+
+    document_id: str
+    delivery_id: str
+    fence: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Inserted:
     """Majority-committed and journaled."""
 
@@ -169,6 +179,10 @@ class NotificationStore(Protocol):
     async def mark_solo(self, document_id: str, fence: int) -> bool: ...
     async def renew(self, owner: str, held: Sequence[tuple[str, int]], lease_seconds: float) -> None: ...
     async def give_back(self, held: Sequence[tuple[str, int]]) -> None: ...
+    async def postpone(self, given: Sequence[Deferral]) -> None:
+        """Ends the hold of single deliveries; their states and attempts stay."""
+        ...
+
     async def free_all(self) -> int: ...
     async def get(self, caller: Caller, notification_id: str) -> Notification: ...
     async def inbox(self, caller: Caller, query: InboxFilter, cursor: str | None, limit: int) -> Page: ...
@@ -217,7 +231,13 @@ class BreakerStore(Protocol):
 class EndpointStore(Protocol):
     async def enabled(self) -> list[WebhookEndpoint]: ...
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None: ...
-    async def disable(self, endpoint_id: str, reason: str) -> None: ...
+    async def disable(self, endpoint_id: str, reason: str) -> WebhookEndpoint | None:
+        """The endpoint, when it was this call that disabled it."""
+        ...
+
+    async def observe(self, endpoint_id: str, *, ok: bool) -> datetime | None:
+        """Keeps since when an endpoint has been failing, and answers it; None while it works."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

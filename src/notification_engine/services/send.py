@@ -1,7 +1,7 @@
 """Send: one delivery through its channel, as a short pipe: expired? mark where needed, call, settle.
 
-Invariant: no provider is called for a delivery whose fence is not ours when its write-ahead mark is written, and a
-channel's failure of any kind becomes an outcome.
+Invariant: no provider is called under a lease that has lapsed, nor for a delivery whose fence is not ours when its
+write-ahead mark is written, and a channel's failure of any kind becomes an outcome.
 """
 
 import asyncio
@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import base_id
-from notification_engine.domain.outcome import Attempt, Message, Outcome, Rejected, Retry, Unknown
+from notification_engine.domain.outcome import Attempt, Message, Outcome, Retry, Unknown
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.ports import Deadline, EndpointStore, HistoryStore, NotificationStore, Sender
+from notification_engine.services.endpoint_watch import EndpointWatch
+from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender
 from notification_engine.services.settle import Settle, Work, unsettled_rows
 
 SOLO_AFTER_ABANDONED = 2  # claims that ended in a dead process, before a notification runs alone
@@ -29,14 +30,14 @@ class Send:
         settle: Settle,
         store: NotificationStore,
         history: HistoryStore,
-        endpoints: EndpointStore,
+        watch: EndpointWatch,
         clock: Clock,
     ) -> None:
         self._senders = senders
         self._settle = settle
         self._store = store
         self._history = history
-        self._endpoints = endpoints
+        self._watch = watch
         self._clock = clock
 
     def sender(self, channel: Channel) -> Sender:
@@ -44,6 +45,9 @@ class Send:
 
     async def send(self, work: Work) -> None:
         """One attempt from mark to settlement. Raises only when the store does."""
+        if self._lapsed(work):
+            log.warning("Not sent: the lease had lapsed, the next claim sends it", delivery_id=work.delivery.id)
+            return
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
             unknown = work.delivery.status is DeliveryStatus.UNKNOWN  # and stays so: nobody knows whether it arrived
@@ -58,8 +62,13 @@ class Send:
         started = time.perf_counter()
         outcome = await self._call(sender, work)
         await self._settle.outcome(work, outcome, (time.perf_counter() - started) * 1000)
-        if isinstance(outcome, Rejected) and outcome.disable_endpoint and work.delivery.endpoint:
-            await self._endpoints.disable(work.delivery.endpoint, str(outcome.reason))
+        await self._watch.observe(work.delivery.channel, work.delivery.endpoint, outcome)
+
+    def _lapsed(self, work: Work) -> bool:
+        """A process that was stopped or starved wakes up with work that may long be another's; a receiver of webhooks
+        would get it twice, because no mark is written ahead that could fail."""
+        expires_at = work.notification.lease.expires_at
+        return expires_at is not None and expires_at <= self._clock.now()
 
     async def _call(self, sender: Sender, work: Work) -> Outcome:
         """A channel answers outcomes; what it raises all the same is a defect and is told as one, never lost."""

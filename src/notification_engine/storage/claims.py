@@ -7,13 +7,20 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
+from notification_engine.domain.delivery import ALLOWED_FROM, DeliveryStatus
 from notification_engine.domain.notification import RANK, Notification
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
-from notification_engine.services.ports import Change
+from notification_engine.services.ports import Change, Deferral
 from notification_engine.storage.codec import to_notification
-from notification_engine.storage.connection import Database, translated
-from notification_engine.storage.pipelines import changes_pipeline, claim_pipeline, give_back_pipeline, in_seconds
+from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.pipelines import (
+    changes_pipeline,
+    claim_pipeline,
+    give_back_pipeline,
+    in_seconds,
+    postpone_pipeline,
+)
 
 QUEUE_INDEX = "queue"
 OVERSAMPLING = 4  # with several daemons: candidates asked for, as a multiple of what is to be claimed
@@ -59,21 +66,25 @@ class Claims:
         return random.sample(ids, limit) if len(ids) > limit else ids
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """One bulk of fenced pipelines; True where the fence still held."""
-        groups: dict[tuple[str, int | None], list[Change]] = {}
+        """One bulk of fenced pipelines; True where the fence still held and, for a mark, where it was written: feedback
+        may have ended the delivery meanwhile."""
+        groups: dict[tuple[str, int | None, str | None], list[Change]] = {}
         for change in changes:
-            groups.setdefault((change.document_id, change.fence), []).append(change)
-        writes: list[Any] = [UpdateOne(_fenced(*key), changes_pipeline(group)) for key, group in groups.items()]
+            marked = change.delivery_id if change.mark is not None else None
+            groups.setdefault((change.document_id, change.fence, marked), []).append(change)
+        writes: list[Any] = [UpdateOne(_condition(*key), changes_pipeline(group)) for key, group in groups.items()]
         with translated():
             result = await self._collection.bulk_write(writes, ordered=False)
             if result.matched_count == len(writes):
                 return [True] * len(changes)
-            held = await self._fences([document_id for document_id, _ in groups])
-        return [c.document_id in held and c.fence in (None, held[c.document_id]) for c in changes]
+            stored = await self._stored([document_id for document_id, _, _ in groups])
+        return [_holds(change, stored.get(change.document_id)) for change in changes]
 
-    async def _fences(self, ids: list[str]) -> dict[str, int]:
-        found = self._collection.find({"_id": {"$in": ids}}, {"lease.fence": 1})
-        return {document["_id"]: document["lease"]["fence"] async for document in found}
+    async def _stored(self, ids: list[str]) -> dict[str, Document]:
+        found = self._collection.find(
+            {"_id": {"$in": ids}}, {"lease.fence": 1, "deliveries.id": 1, "deliveries.mark": 1}
+        )
+        return {document["_id"]: document async for document in found}
 
     async def mark_solo(self, document_id: str, fence: int) -> bool:
         with translated():
@@ -93,6 +104,14 @@ class Claims:
         if writes:
             with translated():
                 await self._collection.bulk_write(writes, ordered=False)
+
+    async def postpone(self, given: Sequence[Deferral]) -> None:
+        groups: dict[tuple[str, int], dict[str, float]] = {}
+        for one in given:
+            groups.setdefault((one.document_id, one.fence), {})[one.delivery_id] = one.seconds
+        writes: list[Any] = [UpdateOne(_fenced(*key), postpone_pipeline(seconds)) for key, seconds in groups.items()]
+        with translated():
+            await self._collection.bulk_write(writes, ordered=False)
 
     async def free_all(self) -> int:
         """Every lease ends now. Only for the holder of the embedded database's directory lock, at its start: nobody
@@ -118,3 +137,19 @@ class Claims:
 
 def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:
     return {"_id": document_id} if fence is None else {"_id": document_id, "lease.fence": fence}
+
+
+def _condition(document_id: str, fence: int | None, marked: str | None) -> dict[str, Any]:
+    """A mark also needs a state from which a send may begin."""
+    condition = _fenced(document_id, fence)
+    if marked is not None:
+        states = [str(s) for s in ALLOWED_FROM[DeliveryStatus.SENDING]]
+        condition["deliveries"] = {"$elemMatch": {"id": marked, "status": {"$in": states}}}
+    return condition
+
+
+def _holds(change: Change, stored: Document | None) -> bool:
+    if stored is None or change.fence not in (None, stored["lease"]["fence"]):
+        return False
+    marks = {delivery["id"]: delivery.get("mark") for delivery in stored["deliveries"]}
+    return change.mark is None or marks.get(change.delivery_id) == change.mark

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from pymongo import ReturnDocument
@@ -37,8 +37,49 @@ class Endpoints:
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None:
         return (await self._all()).get(endpoint_id)
 
-    async def disable(self, endpoint_id: str, reason: str) -> None:
-        await self.change(endpoint_id, {"enabled": False, "disabled_reason": reason})
+    async def disable(self, endpoint_id: str, reason: str) -> WebhookEndpoint | None:
+        with translated():
+            document = await self._collection.find_one_and_update(
+                {"_id": endpoint_id, "enabled": True},
+                {"$set": {"enabled": False, "disabled_reason": reason}},
+                return_document=ReturnDocument.AFTER,
+            )
+        self._cached_until = 0.0
+        return self._endpoint(document) if document else None
+
+    async def observe(self, endpoint_id: str, *, ok: bool) -> datetime | None:
+        """Writes only when it changes: the first failure, and the first success after one."""
+        known = await self.find(endpoint_id)
+        if known is None or (ok and known.failing_since is None):
+            return None
+        if ok:
+            await self._remember(known, None, {"$unset": {"failing_since": ""}})
+            return None
+        if known.failing_since is None:
+            since = [{"$set": {"failing_since": {"$ifNull": ["$failing_since", "$$NOW"]}}}]
+            await self._remember(known, datetime.now(UTC), since)
+        return (await self.find(endpoint_id) or known).failing_since
+
+    async def _remember(self, known: WebhookEndpoint, since: datetime | None, update: Any) -> None:
+        with translated():
+            await self._collection.update_one({"_id": known.id}, update)
+        if known.id in self._cached:
+            self._cached[known.id] = replace(known, failing_since=since)
+
+    async def rotate(self, endpoint_id: str, secret: str, overlap: timedelta) -> WebhookEndpoint:
+        """A new secret; the one before it signs too for the time of the overlap. Raises NotFound."""
+        sealed = self._cipher.encrypt(secret.encode())
+        values = {
+            "previous_secret": "$secret",
+            "previous_until": {"$add": ["$$NOW", round(overlap.total_seconds() * 1000)]},
+            "secret": {"$literal": sealed},
+        }
+        with translated():
+            document = await self._collection.find_one_and_update(
+                {"_id": endpoint_id}, [{"$set": values}], return_document=ReturnDocument.AFTER
+            )
+        self._cached_until = 0.0
+        return self._endpoint(_there(document))
 
     async def create(self, endpoint: WebhookEndpoint) -> None:
         document: Document = {
@@ -49,6 +90,7 @@ class Endpoints:
             "description": endpoint.description,
             "enabled": endpoint.enabled,
             "created_at": endpoint.created_at,
+            "owner": endpoint.owner,
         }
         with translated():
             await self._collection.insert_one(document)
@@ -105,9 +147,16 @@ class Endpoints:
             secret=self._cipher.decrypt(document["secret"]).decode(),
             enabled=document["enabled"],
             created_at=document["created_at"],
+            description=document.get("description", ""),
         )
+        previous = document.get("previous_secret")
         return replace(
-            plain, description=document.get("description", ""), disabled_reason=document.get("disabled_reason")
+            plain,
+            previous_secret=self._cipher.decrypt(previous).decode() if previous else None,
+            disabled_reason=document.get("disabled_reason"),
+            previous_until=document.get("previous_until"),
+            failing_since=document.get("failing_since"),
+            owner=document.get("owner"),
         )
 
 

@@ -4,7 +4,7 @@ Invariant: every write that touches a delivery ends with `recompute`, so `status
 from the deliveries as they are stored, whatever another lane wrote meanwhile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -37,11 +37,17 @@ def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) ->
 def _branches(change: Change) -> list[Stage]:
     """Allowed by the table: the patch. Not allowed: only the lane's hold ends."""
     mine = {"$eq": ["$$d.id", change.delivery_id]}
-    allowed = {"$in": ["$$d.status", [str(s) for s in ALLOWED_FROM[change.status]]]}
+    allowed = {"$in": ["$$d.status", [str(s) for s in allowed_from(change)]]}
     branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
     if change.release:
         branches.append({"case": mine, "then": _without(["claim"], "$$d")})
     return branches
+
+
+def allowed_from(change: Change) -> list[DeliveryStatus]:
+    """By the table; but a lane's retry, which has a fence, does not revive what feedback has ended meanwhile."""
+    lanes_retry = change.status is DeliveryStatus.PENDING and change.fence is not None
+    return [s for s in ALLOWED_FROM[change.status] if not (lanes_retry and s is DeliveryStatus.FAILED)]
 
 
 def _patched(change: Change) -> Stage:
@@ -215,3 +221,17 @@ def another_world_pipeline(fences: int) -> list[Stage]:
     }
     due = {"$cond": [_HAS_OWNER, "$$NOW", "$due_at"]}
     return [{"$set": {"due_at": due, "lease": {"$cond": [True, freed, None]}}}]  # a bare object would be merged
+
+
+def postpone_pipeline(seconds: Mapping[str, float]) -> list[Stage]:
+    """Ends the hold of these deliveries, by id, and moves their next moment; nothing else of them changes."""
+    branches = [
+        {
+            "case": {"$and": [{"$eq": ["$$d.id", delivery_id]}, {"$eq": ["$$d.claim", "$lease.fence"]}]},
+            "then": {"$mergeObjects": [_without(["claim"], "$$d"), {"next_attempt_at": in_seconds(after)}]},
+        }
+        for delivery_id, after in seconds.items()
+    ]
+    switch = {"$switch": {"branches": branches, "default": "$$d"}}
+    stages: list[Stage] = [{"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": switch}}}}]
+    return stages + recompute(reset_deaths=False)

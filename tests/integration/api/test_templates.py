@@ -1,9 +1,10 @@
 """Templates end to end: saved, published, sent in the recipient's language; and what is refused."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from tests.integration.conftest import Running, message, token
+from tests.integration.conftest import API, Running, message, token
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Mailbox
 
@@ -265,3 +266,43 @@ async def test_preview_and_sample_data_stay_within_the_limits(shared: Running) -
     await publish(shared, "bad.later", locales={"en": {"title": "t", "body": loop}}, sample_data={"n": 1})
     status, problem = await shared.call("POST", "/templates/bad.later/preview", {"data": {"n": 50_000}})
     assert (status, problem["field"]) == (422, "locales.en.body")
+
+
+async def test_a_mended_draft_does_not_pay_for_the_one_before(shared: Running) -> None:
+    loop = "{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}"
+    for attempt in range(4):
+        body = draft(locales={"en": {"title": "t", "body": f"{attempt}{loop}"}}, sample_data={"n": 50_000})
+        assert (await shared.call("PUT", "/templates/was.bad", body))[0] == 422
+    mended = draft(locales={"en": {"title": "t", "body": loop}}, sample_data={"n": 2})
+    assert (await shared.call("PUT", "/templates/was.bad", mended))[0] == 200
+
+
+async def test_two_publications_at_once_get_two_numbers_or_a_conflict(shared: Running) -> None:
+    await shared.call("PUT", "/templates/at.once", draft())
+    answers = await asyncio.gather(*(shared.call("POST", "/templates/at.once/publish") for _ in range(4)))
+    numbers = [body["version"] for status, body in answers if status == 200]
+    assert {status for status, _ in answers} <= {200, 409}
+    assert sorted(numbers) == sorted(set(numbers))
+    assert (await shared.call("POST", "/templates/at.once/publish"))[1]["version"] > max(numbers)
+    listed = (await shared.call("GET", "/templates/at.once/versions"))[1]["versions"]
+    assert [v["version"] for v in listed] == list(range(1, len(listed) + 1))
+
+
+async def test_the_openapi_document_shows_templates_and_types(shared: Running) -> None:
+    async with shared.session.get(f"{shared.address}/openapi.json") as answer:
+        document = await answer.json()
+    paths = document["paths"]
+    for path, methods in {
+        "/templates": {"get"},
+        "/templates/{key}": {"get", "put", "delete"},
+        "/templates/{key}/preview": {"post"},
+        "/templates/{key}/publish": {"post"},
+        "/templates/{key}/versions": {"get"},
+        "/types": {"get"},
+        "/types/{name}": {"get", "put", "patch", "delete"},
+    }.items():
+        assert set(paths[f"{API}{path}"]) == methods
+    example = paths[f"{API}/templates/{{key}}"]["put"]["requestBody"]["content"]["application/json"]["example"]
+    assert (await shared.call("PUT", "/templates/from.example", example))[0] == 200
+    kind = paths[f"{API}/types/{{name}}"]["put"]["requestBody"]["content"]["application/json"]["example"]
+    assert (await shared.call("PUT", "/types/from.example", kind))[0] == 200

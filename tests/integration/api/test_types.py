@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
-from tests.integration.conftest import Running, message
+from tests.integration.conftest import Running, message, token
+
+from notification_engine.domain.caller import Role
 
 
 def plain(kind: str, **fields: Any) -> dict[str, Any]:
@@ -103,3 +105,12 @@ async def test_a_wrong_type_is_refused_by_field(shared: Running, method: str, bo
 async def test_a_type_that_is_not_there_is_404(shared: Running) -> None:
     assert (await shared.call("GET", "/types/nobody.knows"))[0] == 404
     assert (await shared.call("PATCH", "/types/nobody.knows", {"priority": "low"}))[0] == 404
+
+
+async def test_no_preference_stands_against_a_transactional_type(shared: Running) -> None:
+    user = token("careful", Role.USER)
+    wanted = {"mute": True, "types": {"*": {"in_app": False, "email": False}}}
+    assert (await shared.call("PUT", "/preferences", wanted, as_=user))[0] == 200
+    for kind, status in (("account.locked_out", "accepted"), ("system.resolved", "suppressed")):
+        body = message("careful", notification_type=kind, channels=["in_app", "email"])
+        assert (await shared.settled(await shared.accept(body)))["status"] == status

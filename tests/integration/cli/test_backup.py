@@ -257,7 +257,7 @@ async def test_what_was_pending_is_delivered_once_and_the_old_world_settles_noth
     await store.claim("claimed after the backup", 1, 3600)
     await restore(other, tmp_path / "a", replace=False, progress=Quiet())
 
-    old = Notifications(other, Clock(), max_waiting=1)
+    old = Notifications(other, Clock(), max_waiting_bytes=1)
     settled = Change(leased, claimed.deliveries[0].id, claimed.lease.fence, DeliveryStatus.DELIVERED)
     assert await old.apply([settled]) == [False]
     again = await start(MONGODB_DATABASE=other.name)

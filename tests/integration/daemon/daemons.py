@@ -15,6 +15,7 @@ from notification_engine.domain.retry import RetryPolicy
 from notification_engine.health.metrics import Metrics
 from notification_engine.realtime.hub import Hub
 from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
@@ -94,6 +95,10 @@ class Daemon:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def untold(*_: Any) -> Any:
+    raise AssertionError("no endpoint is disabled here")
+
+
 def a_daemon(stores: Stores, owner: str = "one", **changes: Any) -> Daemon:
     values: dict[str, Any] = {"lane_bound": 50, "queue_size": 1000, "lease_seconds": LEASE, "processing_timeout": 300.0}
     values |= changes
@@ -111,7 +116,7 @@ def a_daemon(stores: Stores, owner: str = "one", **changes: Any) -> Daemon:
         max_waiting=10_000,
     )
     channels = {c: Scripted(c, repeatable=c is not Channel.EMAIL) for c in Channel}
-    send = Send(channels, settle, store, stores.history, endpoints, stores.clock)
+    send = Send(channels, settle, store, stores.history, EndpointWatch(endpoints, stores.clock, untold), stores.clock)
     dispatcher = Dispatcher(store, send, settle, list(Channel), owner=owner, **values)
     sweeper = Sweeper(store, dispatcher, interval_seconds=3600, batch_size=50)
     return Daemon(stores, channels, send, settle, dispatcher, sweeper, metrics)

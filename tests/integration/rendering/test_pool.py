@@ -120,3 +120,25 @@ async def test_closing_ends_every_child() -> None:
     await pool.run(job("plain", "x"))
     await pool.close()
     assert children() <= before
+
+
+async def test_a_crowd_of_killers_costs_a_few_children_only(pool: Pool) -> None:
+    await pool.run(job("plain", "x"))
+    jobs = [job("killer", KILLER) for _ in range(60)] + [job("plain", "{{ n }}", n=n) for n in range(60)]
+    answers = await asyncio.gather(*(pool.run(one) for one in jobs))
+    assert all(answer["limit"] for answer in answers[:60])
+    assert [answer["ok"]["text"] for answer in answers[60:]] == [f"{n}\n" for n in range(60)]
+    assert pool.replaced <= STRIKES + pool.limits.processes
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [PoolLimits(processes=1, memory_mb=32, cpu_seconds=60, wall_seconds=60), PoolLimits(1, 4096, 0.05, 60)],
+    ids=["memory", "processor"],
+)
+async def test_each_limit_alone_ends_a_rendering(limits: PoolLimits) -> None:
+    pool = Pool(limits)
+    answer = await pool.run(job("killer", KILLER))
+    assert (answer["limit"], answer["safe"]) == (True, "limits passed")
+    assert (await pool.run(job("plain", "x")))["ok"] == {"text": "x\n"}
+    await pool.close()

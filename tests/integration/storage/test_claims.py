@@ -37,7 +37,7 @@ async def test_what_has_finished_is_never_claimed_again(stores: Stores) -> None:
     notification_id = await _finished(stores)
     before = await stores.document(notification_id)
     assert "due_at" not in before
-    insistent = _Insistent(stores.database, stores.clock, max_waiting=10)
+    insistent = _Insistent(stores.database, stores.clock, max_waiting_bytes=10)
     insistent.ids = [notification_id]
     assert await insistent.claim("two", 10, LEASE) == []
     assert await stores.claim() == []

@@ -61,7 +61,7 @@ def test_the_body_holds_no_other_address_of_the_recipient() -> None:
 
 def test_a_receiver_verifies_the_signature_with_the_public_library() -> None:
     body = payload(a_message(title="Grüße 🚀"))
-    headers = signed_headers(SECRET, "dlv_1_0", body)
+    headers = signed_headers(an_endpoint(), "dlv_1_0", body)
     assert Webhook(SECRET).verify(body, headers)["data"]["title"] == "Grüße 🚀"
     assert headers["webhook-id"] == "dlv_1_0"
     assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
@@ -70,7 +70,7 @@ def test_a_receiver_verifies_the_signature_with_the_public_library() -> None:
 @pytest.mark.parametrize("changed", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_a_changed_header_or_body_fails_the_signature(changed: str) -> None:
     body = payload(a_message())
-    headers = signed_headers(SECRET, "dlv_1_0", body)
+    headers = signed_headers(an_endpoint(), "dlv_1_0", body)
     other = {"webhook-id": "dlv_1_1", "webhook-timestamp": str(int(time.time()) - 1), "webhook-signature": "v1,AAAA"}
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRET).verify(body, headers | {changed: other[changed]})
@@ -79,7 +79,7 @@ def test_a_changed_header_or_body_fails_the_signature(changed: str) -> None:
 
 
 def test_a_header_holds_no_secret() -> None:
-    assert not any(SECRET.removeprefix("whsec_") in v for v in signed_headers(SECRET, "dlv_1_0", b"{}").values())
+    assert not any(SECRET.removeprefix("whsec_") in v for v in signed_headers(an_endpoint(), "dlv_1_0", b"{}").values())
 
 
 @pytest.mark.parametrize("endpoints", [(), (an_endpoint(enabled=False),), (an_endpoint(id="whk_2"),)])

@@ -16,6 +16,7 @@ from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.notification import Action, Lease
 from notification_engine.domain.outcome import Attempt, Delivered, Message, Outcome, Rejected, Retry, Unknown
 from notification_engine.kit.clock import Clock
+from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import MAX_SOLO_DEATHS, SOLO_AFTER_ABANDONED, Send, message_of
 from notification_engine.services.settle import Work
@@ -66,7 +67,9 @@ class Rig:
         self.asked: list[list[str]] = []
         self.holds = True
         self.failure: Exception | None = None
-        self.send = Send(dict.fromkeys(C, self.sender), self, self, self, self, Noon())  # type: ignore[arg-type]
+        self.observed: list[tuple[str, bool]] = []
+        watch = EndpointWatch(self, Noon(), self.accept)  # type: ignore[arg-type]
+        self.send = Send(dict.fromkeys(C, self.sender), self, self, self, watch, Noon())  # type: ignore[arg-type]
 
     async def mark(self, work: Work) -> bool:
         self.log.append("mark")
@@ -101,6 +104,12 @@ class Rig:
 
     async def disable(self, endpoint_id: str, reason: str) -> None:
         self.log.append(f"disable {endpoint_id} {reason}")
+
+    async def observe(self, endpoint_id: str, *, ok: bool) -> None:
+        self.observed.append((endpoint_id, ok))
+
+    async def accept(self, *_: Any) -> Any:
+        raise AssertionError("nobody owns the endpoints here")
 
 
 def work(fence: int = 1, channel: Channel = C.WEBHOOK, lease: Lease | None = None, **fields: Any) -> Work:

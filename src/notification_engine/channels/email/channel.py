@@ -31,6 +31,7 @@ from notification_engine.rendering.plain import Email, render_email
 from notification_engine.services.ports import Deadline
 
 PATIENCE_SECONDS = 5.0  # how long a delivery holds its slot while it waits for a token
+RENDERER_REST_SECONDS = 5.0
 Render = Callable[[Message], Awaitable[Email | RenderFailed]]
 
 
@@ -101,13 +102,13 @@ class EmailChannel:
             email = replace(email, attachments=attached)
         return await self._round(email, deadline)
 
-    async def _rendered(self, message: Message, deadline: Deadline) -> Email | Rejected | Retry:
-        """Nothing has left the house yet, so whatever is not the template's own fault is tried again."""
+    async def _rendered(self, message: Message, deadline: Deadline) -> Email | Rejected | Postponed:
+        """Nothing has left the house yet, so whatever is not the template's own fault costs no round."""
         try:
             async with asyncio.timeout(max(0.001, deadline.at - time.monotonic())):
                 email = await self._render(message)
         except (Unavailable, TimeoutError):
-            return Retry(Reason.SERVER_ERROR, "engine", detail="the renderer was not available")
+            return Postponed(Reason.SERVER_ERROR, RENDERER_REST_SECONDS, "engine", "the renderer was not available")
         if isinstance(email, RenderFailed):
             return Rejected(Reason.TEMPLATE_ERROR, "engine", email.detail)
         return email

@@ -14,7 +14,7 @@ from notification_engine.channels.webhook import WebhookChannel
 from notification_engine.domain.breaker import BreakerPolicy
 from notification_engine.domain.delivery import Reason
 from notification_engine.domain.errors import Unavailable
-from notification_engine.domain.outcome import Accepted, Message, Outcome, Rejected, Retry
+from notification_engine.domain.outcome import Accepted, Message, Outcome, Postponed, Rejected
 from notification_engine.domain.template import Compiled, Draft, Parts, RenderFailed, TemplateUse, Version
 from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.plain import Email
@@ -61,7 +61,7 @@ async def test_a_template_that_does_not_render_is_rejected_for_good() -> None:
 async def test_a_renderer_that_is_away_is_asked_again(error: Exception) -> None:
     email, provider = channel(error)
     outcome = await email.send(a_message(), soon())
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, Postponed)
     assert provider.sent == []
 
 

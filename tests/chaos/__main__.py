@@ -1,0 +1,53 @@
+"""`python -m tests.chaos [--only NAME] [--short] [--seed N] [--broken BUILD] [--out DIR]`: the suite, and its table."""
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from tests.chaos.cluster import Cluster, cluster
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.faults import all as _registered  # noqa: F401 - fills the table
+from tests.chaos.ledger import Row
+from tests.chaos.report import cells, markdown, write
+
+
+async def run(options: argparse.Namespace) -> list[Row]:
+    chosen = [f for name, f in FAULTS.items() if not options.only or any(o in name for o in options.only)]
+    rows: list[Row] = []
+    async with cluster() as shared:
+        for chosen_fault in chosen:
+            rows.append(await run_one(chosen_fault, shared, options))
+    return rows
+
+
+async def run_one(chosen: Fault, shared: Cluster, options: argparse.Namespace) -> Row:
+    started = time.monotonic()
+    count = options.count or (chosen.short if options.short else chosen.full)
+    await shared.whole()
+    row = await chosen.run(count, options.seed, shared if chosen.shares else None, options.broken)
+    print("ok  " if row.passed else "FAIL", *cells(row), f"({time.monotonic() - started:.0f} s)", row.note, flush=True)
+    for problem in row.problems:
+        print("     ", problem, flush=True)
+    return row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="The fault suite.")
+    parser.add_argument("--only", action="append", help="part of a fault's name; repeat it")
+    parser.add_argument("--short", action="store_true", help="the counts of `make test`")
+    parser.add_argument("--count", type=int, help="this count for every fault")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--broken", help="a deliberately broken build of tests.chaos.broken")
+    parser.add_argument("--out", type=Path, help="where chaos.json and chaos.md go")
+    options = parser.parse_args()
+    rows = asyncio.run(run(options))
+    print("\n" + markdown(rows, options.seed, not options.short))
+    if options.out:
+        write(options.out, rows, options.seed, not options.short)
+    return int(not all(row.passed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
