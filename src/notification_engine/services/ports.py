@@ -249,6 +249,15 @@ class Surfaced:
     visible_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last heartbeat of a replica that lives, so many seconds ago."""
+
+    replica: str
+    age_seconds: float
+    connections: Mapping[str, int]
+
+
 class SurfacedStore(Protocol):
     """What surfaced lately, for many users at once, as a majority has it."""
 
