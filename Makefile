@@ -25,6 +25,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos --prove
 	$(BIN)/python -m tests.chaos --out var/chaos $(CHAOS)
 
 token: $(VENV)/.run

@@ -18,12 +18,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.net.guard import Guard
 from notification_engine.realtime.redis_address import RedisAddress, parse_redis_url
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import TOPIC_PATTERN
 
 MIN_DISTINCT = 8  # characters; 32 random hexadecimal digits have fewer once in 25 million
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
+PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=100_000)]
@@ -96,6 +99,9 @@ class Settings(BaseSettings):
     SENDGRID_BASE_URL: str = Field(
         "https://api.sendgrid.com", pattern=r"^https?://[^\s/]+", description="Where its API is."
     )
+    SENDGRID_WEBHOOK_PUBLIC_KEY: str | None = Field(
+        None, description="Verification key of the signed Event Webhook, base64; unset: its events are not taken."
+    )
     SENDGRID_MAX_PER_SECOND: Rate = Field(0, description="Calls a second of a process; 0: no limit.")
     AWS_ACCESS_KEY_ID: SecretStr | None = Field(None, description="Unset: the AWS client's own search (a role).")
     AWS_SECRET_ACCESS_KEY: SecretStr | None = Field(None, description="Secret of AWS_ACCESS_KEY_ID.")
@@ -105,6 +111,9 @@ class Settings(BaseSettings):
         None, pattern=r"^https?://[^\s/]+", description="Where its API is, if not AWS."
     )
     SES_CONFIGURATION_SET: str | None = Field(None, description="Sends SES events to SNS; unset: none.")
+    SES_SNS_TOPIC_ARN: str | None = Field(
+        None, pattern=TOPIC_PATTERN, description="The one SNS topic that SES's events are taken from; unset: none."
+    )
     SES_MAX_PER_SECOND: Rate = Field(14, description="Calls a second of a process; 0: no limit. 14 is a new account's.")
     SMTP_HOST: str | None = Field(None, description="Mail server; unset: no SMTP.")
     SMTP_PORT: Annotated[int, Field(ge=1, le=65_535)] = Field(587, description="Its port.")
@@ -115,6 +124,11 @@ class Settings(BaseSettings):
     SMTP_MAX_PER_SECOND: Rate = Field(0, description="Messages a second of a process; 0: no limit.")
     SMTP_TIMEOUT_SECONDS: Seconds = Field(30, description="Deadline of one e-mail attempt, seconds.")
 
+    PUBLIC_URL: str | None = Field(
+        None,
+        pattern=PUBLIC_PATTERN,
+        description="Where recipients reach this API, for unsubscribe links; https in production. Unset: no links.",
+    )
     RENDER_PROCESSES: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="Processes that render templates at once; two more stand by. Started by the first template used."
     )
@@ -242,6 +256,7 @@ def _problems(s: Settings) -> list[str]:
         problems.append("DEBUG: must be false with ENVIRONMENT=production.")
     problems += _email_problems(s)
     problems += _address_problems(s)
+    problems += _feedback_problems(s)
     if s.MONGODB_URL is not None and not s.MONGODB_URL.startswith(("mongodb://", "mongodb+srv://")):
         problems.append("MONGODB_URL: must begin with mongodb:// or mongodb+srv://.")
     problems += _redis_problems(s)
@@ -306,6 +321,18 @@ def _address_problems(s: Settings) -> list[str]:
         Guard(s.WEBHOOK_ALLOWED_NETWORKS)
     except ValueError:
         problems.append('WEBHOOK_ALLOWED_NETWORKS: must be a list of CIDR networks, e.g. ["10.1.0.0/16"].')
+    return problems
+
+
+def _feedback_problems(s: Settings) -> list[str]:
+    problems = []
+    if s.SENDGRID_WEBHOOK_PUBLIC_KEY is not None:
+        try:
+            SendGridSignature(s.SENDGRID_WEBHOOK_PUBLIC_KEY)
+        except ValueError as error:
+            problems.append(f"SENDGRID_WEBHOOK_PUBLIC_KEY: {error}; copy it from SendGrid's mail settings.")
+    if s.PUBLIC_URL is not None and not s.development and not s.PUBLIC_URL.startswith("https://"):
+        problems.append("PUBLIC_URL: must begin with https:// with ENVIRONMENT=production.")
     return problems
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from notification_engine.api.app import create_app
-from notification_engine.api.dependencies import ApiConfig, ApiServices
+from notification_engine.api.app import PREFIX, create_app
+from notification_engine.api.dependencies import ApiConfig, ApiServices, Callbacks
 from notification_engine.channels.email.attachments import Attacher
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
@@ -35,6 +35,7 @@ from notification_engine.domain.breaker import BreakerPolicy
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
+from notification_engine.domain.outcome import Message
 from notification_engine.domain.retry import RetryPolicy
 from notification_engine.health.background import Checks, Heartbeat, Sampler
 from notification_engine.health.conservation import Conservation
@@ -47,6 +48,7 @@ from notification_engine.kit.ids import new_ulid
 from notification_engine.kit.logging import get_logger
 from notification_engine.kit.loop import Loop
 from notification_engine.net.exchange import Session
+from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
@@ -59,11 +61,15 @@ from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.pool import Pool, PoolLimits
 from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
+from notification_engine.security.unsubscribe import UnsubscribeTokens
 from notification_engine.services.announce import Announce
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Contents
 from notification_engine.services.endpoint_watch import EndpointWatch
+from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import Sender
@@ -71,12 +77,14 @@ from notification_engine.services.requests import AcceptedEvent, NotificationReq
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
 from notification_engine.services.templates import Templates
+from notification_engine.services.unsubscribe import Unsubscribe
 from notification_engine.settings import Settings
 from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.storage.feedback import Feedback as FeedbackStore
 from notification_engine.storage.history import History
 from notification_engine.storage.interventions import Interventions
 from notification_engine.storage.ledgers import Ledgers
@@ -84,6 +92,7 @@ from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
+from notification_engine.storage.suppressions import Suppressions
 from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
 from notification_engine.storage.types import Types
@@ -108,9 +117,18 @@ class EngineRole(StrEnum):
 
 
 class Engine:
-    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases."""
+    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases. `fetcher`: what
+    asks AWS for certificates, if it is not the guarded way out."""
 
-    def __init__(self, settings: Settings, url: str, *, role: EngineRole = EngineRole.ALL, exclusive: bool = False):
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        role: EngineRole = EngineRole.ALL,
+        exclusive: bool = False,
+        fetcher: Fetcher | None = None,
+    ) -> None:
         if role is EngineRole.DAEMON and not settings.NOTIFICATION_DAEMON_ENABLED:
             raise ConfigurationError("NOTIFICATION_DAEMON_ENABLED: false contradicts --role daemon.")
         self.settings = settings
@@ -122,6 +140,7 @@ class Engine:
         self._build_stores(url)
         self._build_templates()
         self._build_channels()
+        self._fetcher = fetcher or Fetcher(self.aws_out.session)
         self._build_services()
         self._build_loops()
         self.app: FastAPI = create_app(self._api_services(), only_health=role is EngineRole.DAEMON)
@@ -168,6 +187,7 @@ class Engine:
         await self.pool.close()
         await self.outbound.close()
         await self.providers_out.close()
+        await self.aws_out.close()
         await self.database.close()
 
     def _build_bus(self) -> "LocalBus | RedisBus":
@@ -191,10 +211,11 @@ class Engine:
             observe_batch=self.metrics.committed,
         )
         self.history = History(self.database)
-        self.preferences = Preferences(self.database)
         self.attachments = Attachments(self.database)
-        self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
         self.audit = AuditLog(self.database)
+        self.preferences = Preferences(self.database, self.audit)
+        self.suppressions = Suppressions(self.database, self.audit)
+        self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
         self.interventions = Interventions(self.database, self.clock, self.audit)
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
@@ -220,11 +241,14 @@ class Engine:
         self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
         self.outbound = Outbound(self.guard)
         self.providers_out = Outbound(None)
+        self.aws_out = Outbound(Guard(), limit=4)
+        self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
         self.email = EmailChannel(
             self._relays(),
             Attacher(self.attachments, self.outbound.session),
             attempt_seconds=s.SMTP_TIMEOUT_SECONDS,
             render=EmailRenderer(self.templates, self.renderer).render,
+            unsubscribe_url=self._unsubscribe_url if s.PUBLIC_URL else None,
         )
         self.webhook = WebhookChannel(self.outbound.session, self.endpoints, timeout_seconds=s.WEBHOOK_TIMEOUT_SECONDS)
         self.senders: Mapping[Channel, Sender] = {
@@ -232,6 +256,10 @@ class Engine:
             Channel.EMAIL: self.email,
             Channel.WEBHOOK: self.webhook,
         }
+
+    def _unsubscribe_url(self, message: Message) -> str:
+        token = self.unsubscribe_tokens.seal(message.user_id, message.notification_type, message.channel)
+        return f"{(self.settings.PUBLIC_URL or '').rstrip('/')}{PREFIX}/unsubscribe/{token}"
 
     def _relays(self) -> list[Relay]:
         """Each provider behind a breaker that the fleet shares and a bucket of this process."""
@@ -266,8 +294,25 @@ class Engine:
             lease_seconds=s.LEASE_SECONDS,
             max_waiting=SETTLE_WAITERS,
         )
-        watch = EndpointWatch(self.endpoints, self.clock, self._accept_own)
-        self.send = Send(self.senders, self.settle, self.notifications, self.history, watch, self.clock)
+        self.send = Send(
+            self.senders,
+            self.settle,
+            self.notifications,
+            self.history,
+            EndpointWatch(self.endpoints, self.clock, self._accept_own),
+            self.suppressions,
+            self.clock,
+            patience_seconds=s.LEASE_SECONDS,
+        )
+        self.feedback = Feedback(
+            FeedbackStore(self.database, self.clock),
+            self.notifications,
+            self.history,
+            self.suppressions,
+            self.preferences,
+            self.metrics,
+            self.clock,
+        )
         self.dispatcher = self._build_dispatcher() if self._delivers else None
         self.intake = Intake(
             self.notifications,
@@ -352,6 +397,10 @@ class Engine:
             interventions=self.interventions,
             intervene=Intervene(self.interventions, self.wake.due),
             preferences=self.preferences,
+            suppressions=self.suppressions,
+            feedback=self.feedback,
+            callbacks=self._callbacks(),
+            unsubscribe=Unsubscribe(self.unsubscribe_tokens, self.preferences, self.catalogue),
             endpoints=self.endpoints,
             templates=self.templates,
             catalogue=self.catalogue,
@@ -373,6 +422,16 @@ class Engine:
                 silence_seconds=s.WEBSOCKET_CONNECTION_TIMEOUT,
                 token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,
             ),
+        )
+
+    def _callbacks(self) -> Callbacks:
+        s = self.settings
+        key, topic = s.SENDGRID_WEBHOOK_PUBLIC_KEY, s.SES_SNS_TOPIC_ARN
+        return Callbacks(
+            clock=self.clock,
+            confirm=self._fetcher.confirm,
+            sendgrid=SendGridSignature(key) if key else None,
+            ses=SnsSignature(topic, self._fetcher.certificate) if topic else None,
         )
 
     async def _accept_own(self, caller: Caller, request: NotificationRequest) -> AcceptedEvent:

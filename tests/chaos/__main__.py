@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--only NAME] [--short] [--seed N] [--broken BUILD] [--out DIR]`: the suite, and its table."""
+"""`python -m tests.chaos [--only NAME] [--short] [--seed N] [--prove] [--out DIR]`: the suite, and its table."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.chaos.broken import FOUND_BY
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.faults import all as _registered  # noqa: F401 - fills the table
@@ -33,6 +34,20 @@ async def run_one(chosen: Fault, shared: Cluster, options: argparse.Namespace) -
     return row
 
 
+async def prove(options: argparse.Namespace) -> dict[str, bool]:
+    """Every broken build under the fault that must find it, by the short counts."""
+    found = {}
+    async with cluster() as shared:
+        for build, name in FOUND_BY.items():
+            await shared.whole()
+            row = await FAULTS[name].run(
+                FAULTS[name].short, options.seed, shared if FAULTS[name].shares else None, build
+            )
+            found[build] = not row.passed
+            print("found " if found[build] else "MISSED", build, "by", name, *row.problems[:1], flush=True)
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="The fault suite.")
     parser.add_argument("--only", action="append", help="part of a fault's name; repeat it")
@@ -41,7 +56,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broken", help="a deliberately broken build of tests.chaos.broken")
     parser.add_argument("--out", type=Path, help="where chaos.json and chaos.md go")
+    parser.add_argument("--prove", action="store_true", help="run the broken builds: each must be found")
     options = parser.parse_args()
+    if options.prove:
+        return int(not all(asyncio.run(prove(options)).values()))
     rows = asyncio.run(run(options))
     print("\n" + markdown(rows, options.seed, not options.short))
     if options.out:

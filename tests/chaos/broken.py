@@ -27,6 +27,19 @@ from notification_engine.storage.notifications import Notifications
 from notification_engine.wiring import Engine
 
 BUILDS: dict[str, Callable[[], None]] = {}
+FOUND_BY = {
+    "write-concern-1": "both secondaries gone",
+    "unfenced-settlement": "stale worker",
+    "ack-before-write": "engine killed mid-batch",
+    "client-due-at": "two lanes settle one notification",
+    "claim-without-exists": "daemons compete for what is due",
+    "no-write-ahead-mark": "engine killed mid-batch",
+    "wall-clock": "clock jumps",
+    "no-drain": "SIGTERM under load",
+    "no-poison-rule": "poison",
+    "no-admission": "overload at three times capacity",
+}
+CORE = tuple(FOUND_BY)[:6]  # the mechanisms that the design rests on: proven at every `make test`
 _behind: set[asyncio.Task[Any]] = set()
 
 

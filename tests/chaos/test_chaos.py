@@ -3,25 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.chaos.broken import BUILDS
+from tests.chaos.broken import CORE, FOUND_BY
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.faults import all as _registered  # noqa: F401 - fills the table
 from tests.chaos.ledger import Row
 
 SEED = 1
-FOUND_BY = {
-    "ack-before-write": "engine killed mid-batch",
-    "no-write-ahead-mark": "engine killed mid-batch",
-    "unfenced-settlement": "stale worker",
-    "write-concern-1": "both secondaries gone",
-    "client-due-at": "two lanes settle one notification",
-    "claim-without-exists": "daemons compete for what is due",
-    "wall-clock": "clock jumps",
-    "no-drain": "SIGTERM under load",
-    "no-poison-rule": "poison",
-    "no-admission": "overload at three times capacity",
-}
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +32,7 @@ async def test_every_promise_holds_under(name: str, replica_set: Cluster) -> Non
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("build", CORE)
 async def test_the_suite_finds_the_broken_build(build: str, replica_set: Cluster) -> None:
     row = await run(FAULTS[FOUND_BY[build]], replica_set, build)
     assert not row.passed, f"{FOUND_BY[build]} did not notice {build}"

@@ -14,6 +14,7 @@ from tests.servers.smtp import Mailbox
 
 from notification_engine.cli.server import address, bind, http_server
 from notification_engine.domain.caller import Role
+from notification_engine.net.fetch import Fetcher
 from notification_engine.security.tokens import Tokens
 from notification_engine.settings import Settings
 from notification_engine.wiring import Engine, EngineRole
@@ -121,10 +122,12 @@ async def start(mongod: str, mailbox: Mailbox) -> AsyncIterator[Start]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     async with AsyncExitStack() as stack:
 
-        async def begin(role: EngineRole = EngineRole.ALL, **changes: Any) -> Running:
+        async def begin(
+            role: EngineRole = EngineRole.ALL, *, fetcher: Fetcher | None = None, **changes: Any
+        ) -> Running:
             base = FAST | {"MONGODB_DATABASE": name, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": mailbox.port}
             settings = Settings(**(base | changes))
-            return await stack.enter_async_context(serving(settings, mongod, role=role))
+            return await stack.enter_async_context(serving(settings, mongod, role=role, fetcher=fetcher))
 
         yield begin
 

@@ -143,6 +143,16 @@ BAD = [
     ("SENDGRID_FROM_EMAIL", "nobody"),
     ("SES_FROM_EMAIL", "a@b, c@d"),
     ("SENDGRID_FROM_NAME", "a\nBcc: eve@example.org"),
+    ("SENDGRID_WEBHOOK_PUBLIC_KEY", "junk"),
+    ("SENDGRID_WEBHOOK_PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----"),
+    ("SES_SNS_TOPIC_ARN", "ses-events"),
+    ("SES_SNS_TOPIC_ARN", "arn:aws:sqs:us-east-1:123456789012:ses-events"),
+    ("SES_SNS_TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:ses-events.fifo"),
+    ("PUBLIC_URL", "notify.example.org"),
+    ("PUBLIC_URL", "http://notify.example.org"),
+    ("PUBLIC_URL", "https://notify.example.org/?a=b"),
+    ("PUBLIC_URL", "https://user@notify.example.org"),
+    ("PUBLIC_URL", "https://notify.example.org/>"),
     ("SMTP_PORT", "0"),
     ("SMTP_PORT", "65536"),
     ("SMTP_STARTTLS", "tls"),
@@ -188,6 +198,18 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable(
     lines = refusal(monkeypatch, **{name: value})
     assert lines
     assert all(name in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://notify.example.org", "https://n.example.org:8443/base/", "https://[2001:db8::1]/x"]
+)
+def test_a_public_address_may_have_a_port_and_a_path(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert url == loaded(monkeypatch, PUBLIC_URL=url).PUBLIC_URL
+
+
+def test_a_public_address_may_be_plain_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "http://127.0.0.1:8000"
+    assert url == loaded(monkeypatch, PUBLIC_URL=url, ENVIRONMENT="development").PUBLIC_URL
 
 
 def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

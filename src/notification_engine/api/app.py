@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import (
+    callbacks,
     dead_letters,
     health,
     history,
@@ -16,8 +17,10 @@ from notification_engine.api import (
     preferences,
     problems,
     stream,
+    suppressions,
     templates,
     types,
+    unsubscribe,
     webhooks,
 )
 from notification_engine.api.admission import Admission
@@ -28,6 +31,24 @@ from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
 MAX_BODY_BYTES = 1024 * 1024
+LIMITS = {
+    f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES,
+    f"{PREFIX}/suppressions/import": suppressions.MAX_IMPORT_BYTES,
+}
+PARTS = (
+    history,
+    preferences,
+    templates,
+    types,
+    webhooks,
+    dead_letters,
+    suppressions,
+    callbacks,
+    unsubscribe,
+    live,
+    stream,
+    notifications,
+)
 
 
 def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
@@ -43,7 +64,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
-        for part in (history, preferences, templates, types, webhooks, dead_letters, live, stream, notifications):
+        for part in PARTS:
             app.include_router(part.router, prefix=PREFIX)
         app.include_router(notifications.item_router, prefix=PREFIX)
         if config.development:
@@ -58,7 +79,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         )
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
-    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits={f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES})
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, limits=LIMITS)
     app.add_middleware(
         Admission,
         limit=config.max_in_flight,

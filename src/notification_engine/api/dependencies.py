@@ -1,6 +1,6 @@
 """What routes are handed: the services, and who calls. Every dependency is a coroutine; a plain one costs a thread."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Protocol
@@ -13,9 +13,13 @@ from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Forbidden, Unauthenticated
 from notification_engine.domain.outcome import Message, Outcome
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.kit.clock import Clock
 from notification_engine.realtime.hub import Hub
+from notification_engine.security.sendgrid import SendGridSignature
+from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
 from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import (
@@ -25,8 +29,10 @@ from notification_engine.services.ports import (
     NotificationStore,
     Page,
     PreferenceStore,
+    SuppressionStore,
 )
 from notification_engine.services.templates import Templates
+from notification_engine.services.unsubscribe import Unsubscribe
 
 
 class HealthView(Protocol):
@@ -77,6 +83,16 @@ class ApiConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Who may call back, by what its requests are signed with; None: not configured."""
+
+    clock: Clock
+    confirm: Callable[[str], Awaitable[None]]
+    sendgrid: SendGridSignature | None = None
+    ses: SnsSignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ApiServices:
     intake: Intake
     notifications: NotificationStore
@@ -84,6 +100,10 @@ class ApiServices:
     interventions: InterventionStore
     intervene: Intervene
     preferences: PreferenceStore
+    suppressions: SuppressionStore
+    feedback: Feedback
+    callbacks: Callbacks
+    unsubscribe: Unsubscribe
     endpoints: EndpointAdmin
     templates: Templates
     catalogue: Catalogue

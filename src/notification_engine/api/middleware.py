@@ -15,6 +15,7 @@ from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECRET_PART = re.compile(r"(/unsubscribe/).+", re.DOTALL)
 
 PROBED = ("/health", "/metrics", "/api/v1/notifications/health/")
 log = get_logger("api")
@@ -49,7 +50,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            log.exception("A request failed unexpectedly", path=scope["path"])
+            log.exception("A request failed unexpectedly", path=_shown(scope["path"]))
             if status or scope["type"] != "http":
                 raise
             await problems.respond(problems.defect())(scope, receive, send_with_headers)
@@ -59,12 +60,17 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars("request_id")
 
 
+def _shown(path: str) -> str:
+    """Without what is secret in it: who reads the log could unsubscribe others."""
+    return _SECRET_PART.sub(r"\1...", path)
+
+
 def _log_access(scope: Scope, status: int, milliseconds: float) -> None:
     write = log.debug if scope["path"].startswith(PROBED) else log.info
     write(
         "Request answered",
         method=scope["method"],
-        path=scope["path"],
+        path=_shown(scope["path"]),
         status=status,
         duration_ms=round(milliseconds, 2),
     )

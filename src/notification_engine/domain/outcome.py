@@ -100,6 +100,7 @@ class Message:
     actions: tuple[Action, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     correlation_id: str | None = None
+    unsubscribe_url: str | None = field(default=None, repr=False)
     attempt: int = 1
     solo: bool = False
     template: TemplateUse | None = None

@@ -5,6 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
+from notification_engine.domain.feedback import EventKind
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
@@ -34,6 +35,12 @@ class Metrics:
         )
         self._dead = Gauge("notification_dead_letters", "Notifications that hold a dead letter", registry=r)
         self._stale = Counter("notification_stale", "Outcomes of workers without their lease", registry=r)
+        self._reported = Counter(
+            "notification_provider_events",
+            "Events that providers reported; matched: of a delivery of ours",
+            ["provider", "kind", "matched"],
+            registry=r,
+        )
         self._batch = Histogram(
             "notification_commit_size",
             "Documents in a group commit",
@@ -66,6 +73,9 @@ class Metrics:
 
     def stale(self, count: int) -> None:
         self._stale.inc(count)
+
+    def reported(self, provider: str, kind: EventKind | None, *, matched: bool) -> None:
+        self._reported.labels(provider, kind or "unrecognised", str(matched).lower()).inc()
 
     def breached(self, kind: str, count: int) -> None:
         self._breaches.labels(kind).set(count)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from notification_engine.domain.outcome import Message
 from notification_engine.domain.template import EMAIL_PARTS, RenderFailed, Version
-from notification_engine.rendering.plain import Email, render_email
+from notification_engine.rendering.plain import Email, footer_text, render_email
 from notification_engine.services.ports import Renderer
 from notification_engine.services.templates import context
 
@@ -41,7 +41,13 @@ class EmailRenderer:
             return parts
         words = replace(message, title=parts.get("subject") or message.title, body=parts.get("text") or message.body)
         plain = render_email(words)
-        return replace(plain, text=parts.get("text") or plain.text, html=parts.get("html") or plain.html)
+        text = _linked(parts["text"], message.unsubscribe_url) if parts.get("text") else plain.text
+        return replace(plain, text=text, html=parts.get("html") or plain.html)
+
+
+def _linked(text: str, url: str | None) -> str:
+    """With the link, where the template has not put it itself."""
+    return text if url is None or url in text else f"{text.rstrip()}\n{footer_text(url)}"
 
 
 def email_context(message: Message) -> Mapping[str, Any]:
@@ -56,6 +62,7 @@ def email_context(message: Message) -> Mapping[str, Any]:
             "actions": [{"label": a.label, "url": a.url} for a in message.actions],
             "correlation_id": message.correlation_id,
             "created_at": message.created_at,
+            "unsubscribe_url": message.unsubscribe_url,
         },
         recipient={"user_id": message.user_id, "email": message.endpoint, "locale": message.locale},
     )

@@ -5,6 +5,8 @@ from html import escape
 
 from notification_engine.domain.outcome import Message
 
+MAX_HEADER_URL = 900  # a line of a message ends at 998 characters (RFC 5322)
+
 
 @dataclass(frozen=True, slots=True)
 class Attached:
@@ -32,8 +34,29 @@ def render_email(message: Message) -> Email:
         delivery_id=message.delivery_id,
         to=message.endpoint or "",
         subject=message.title,
-        text=f"{message.body}{links}\n",
+        text=f"{message.body}{links}\n{footer_text(message.unsubscribe_url)}",
         html=_html(message),
+    )
+
+
+def unsubscribe_headers(url: str | None) -> tuple[tuple[str, str], ...]:
+    """One click switches off (RFC 8058), for the mail client's own button. None without a link, or where the line
+    would be too long."""
+    if not url or len(url) > MAX_HEADER_URL:
+        return ()
+    return (("List-Unsubscribe", f"<{url}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+
+
+def footer_text(url: str | None) -> str:
+    return f"\n-- \nNo more e-mails of this kind: {url}\n" if url else ""
+
+
+def _footer_html(url: str | None) -> str:
+    if not url:
+        return ""
+    return (
+        '<p style="margin:32px 0 0;padding-top:12px;border-top:1px solid #8a8f98;font-size:13px;color:#747a84">'
+        f'<a href="{escape(url, quote=True)}" style="color:#747a84">No more e-mails of this kind</a></p>'
     )
 
 
@@ -54,5 +77,5 @@ def _html(message: Message) -> str:
         f'<meta name="color-scheme" content="light dark"><title>{title}</title></head>'
         '<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif">'
         f'<main style="max-width:560px;margin:0 auto"><h1 style="font-size:20px;margin:0 0 16px">{title}</h1>'
-        f"{paragraphs}<div>{buttons}</div></main></body></html>"
+        f"{paragraphs}<div>{buttons}</div>{_footer_html(message.unsubscribe_url)}</main></body></html>"
     )

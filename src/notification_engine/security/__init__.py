@@ -1,1 +1,1 @@
-"""Tokens and field encryption."""
+"""Tokens, signatures of callbacks, field encryption."""

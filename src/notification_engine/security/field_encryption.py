@@ -20,9 +20,9 @@ class FieldCipher:
         self._aead = AESGCM(key)
 
     @classmethod
-    def from_secret(cls, secret: str) -> "FieldCipher":
-        """A key derived by HKDF-SHA256 (RFC 5869), bound to this use."""
-        return cls(HKDF(SHA256(), 32, salt=None, info=b"notification-engine field encryption").derive(secret.encode()))
+    def from_secret(cls, secret: str, purpose: bytes = b"notification-engine field encryption") -> "FieldCipher":
+        """A key derived by HKDF-SHA256 (RFC 5869), bound to one use: what is sealed for one opens for no other."""
+        return cls(HKDF(SHA256(), 32, salt=None, info=purpose).derive(secret.encode()))
 
     def encrypt(self, plain: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)

@@ -45,6 +45,9 @@ def plan(given: PlanInput) -> Plan:
             deliveries.append(_suppressed(given, channel, refusal[0], len(deliveries)))
             decisions.append(Decision(f"suppressed_{refusal[0]}", refusal[1], channel, given.now))
             continue
+        if given.transactional and (choice := _choice(given, channel)):
+            text = f"{choice[1]} It is sent all the same: {given.notification_type} is transactional."
+            decisions.append(Decision("preference_ignored", text, channel, given.now))
         for endpoint in _endpoints(given, channel):
             deliveries.append(_planned(given, channel, endpoint, len(deliveries)))
         decisions.append(Decision("planned", f"Planned for {channel}.", channel, given.now))
@@ -53,17 +56,24 @@ def plan(given: PlanInput) -> Plan:
 
 def _refusal(given: PlanInput, channel: Channel) -> tuple[Reason, str] | None:
     """The first rule that speaks against a channel, as a reason and a sentence."""
-    if given.preference.mute and not given.transactional:
-        return Reason.MUTED, "The recipient has muted all notifications."
-    allowed, pattern = given.preference.allows(given.notification_type, channel)
-    if not allowed and not given.transactional:
-        return Reason.PREFERENCE_OFF, f"The recipient switched {channel} off for {pattern}."
+    if not given.transactional and (choice := _choice(given, channel)):
+        return choice
     if channel is Channel.EMAIL and not given.email:
         return Reason.NO_ADDRESS, "No e-mail address is known for the recipient."
     if channel is Channel.EMAIL and not given.email_available:
         return Reason.NO_PROVIDER, "No e-mail provider is configured."
     if channel is Channel.WEBHOOK and not _endpoints(given, channel):
         return Reason.NO_ENDPOINT, "No enabled webhook endpoint wants this type."
+    return None
+
+
+def _choice(given: PlanInput, channel: Channel) -> tuple[Reason, str] | None:
+    """What the recipient said against a channel."""
+    if given.preference.mute:
+        return Reason.MUTED, "The recipient has muted all notifications."
+    allowed, pattern = given.preference.allows(given.notification_type, channel)
+    if not allowed:
+        return Reason.PREFERENCE_OFF, f"The recipient switched {channel} off for {pattern}."
     return None
 
 

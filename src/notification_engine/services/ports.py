@@ -1,6 +1,6 @@
 """What the use cases need from below and beside them: Protocols only. Storage, channels and realtime implement them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -8,10 +8,12 @@ from typing import Any, Protocol
 from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
+from notification_engine.domain.feedback import EventKind, ProviderEvent
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.notification_type import NotificationType
 from notification_engine.domain.outcome import Attempt, Message, Outcome
 from notification_engine.domain.preference import Preference
+from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.domain.template import Compiled, Draft, Preview, RenderFailed, Template, Version
 from notification_engine.domain.webhook import WebhookEndpoint
 
@@ -42,7 +44,8 @@ class Change:
     """The next state of one delivery, applied by the transition table to the stored state under a fence.
 
     `next_attempt_seconds` counts from the server's now. `fence` None: a callback, which holds no lease. `grant_rounds`:
-    an operator's replay, which counts its rounds anew.
+    an operator's replay, which counts its rounds anew. `over`: reasons whose place this one takes where the stored
+    state is this one already.
     """
 
     document_id: str
@@ -59,6 +62,7 @@ class Change:
     release: bool = True
     surface: bool = False
     grant_rounds: bool = False
+    over: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,72 @@ class HistoryStore(Protocol):
 class PreferenceStore(Protocol):
     async def get(self, user_id: str) -> Preference: ...
     async def put(self, caller: Caller, preference: Preference) -> Preference: ...
+    async def switch_off(
+        self, user_id: str, notification_type: str, channel: Channel, *, said_at: datetime | None = None
+    ) -> bool:
+        """In the user's name, audited, and beside all other choices. False: nothing changed, because it is off already
+        or a choice later than `said_at` stands."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """What feedback needs to know of a delivery."""
+
+    document_id: str
+    delivery_id: str
+    user_id: str
+    notification_type: str
+    transactional: bool
+    address: str | None
+
+
+class FeedbackStore(Protocol):
+    """Events of providers as they came, and which requests were answered already."""
+
+    async def record(self, events: Sequence[ProviderEvent]) -> set[str]:
+        """Keeps what is not kept yet; the ids of those whose consequences are not all written."""
+        ...
+
+    async def addressees(self, delivery_ids: Sequence[str]) -> dict[str, Addressee]:
+        """E-mail deliveries by their ids; those that are not there are left out."""
+        ...
+
+    async def applied(self, events: Sequence[ProviderEvent], matched: set[str]) -> None: ...
+    async def seen(self, digest: str) -> bool: ...
+    async def remember(self, digest: str, until: datetime) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionFilter:
+    channel: Channel | None = None
+    reason: SuppressionReason | None = None
+    address: str | None = None
+
+
+class SuppressionStore(Protocol):
+    async def find(self, channel: Channel, address: str) -> Suppression | None:
+        """Batched; for each send."""
+        ...
+
+    async def report(self, suppressions: Sequence[Suppression]) -> None:
+        """From feedback: adds, or lets a weightier reason take the place of a lighter one."""
+        ...
+
+    async def add(self, caller: Caller, suppression: Suppression) -> Suppression:
+        """Audited. Raises Conflict when the address is on the list."""
+        ...
+
+    async def add_many(self, caller: Caller, suppressions: Sequence[Suppression]) -> int:
+        """Audited as one; how many are new. What is on the list stays as it is."""
+        ...
+
+    async def get(self, suppression_id: str) -> Suppression: ...
+    async def remove(self, caller: Caller, suppression_id: str) -> None: ...
+    async def page(self, query: SuppressionFilter, cursor: str | None, limit: int) -> Page: ...
+    def export(self, caller: Caller) -> AsyncIterator[Sequence[Suppression]]:
+        """All, in batches, oldest id first; audited before the first."""
+        ...
 
 
 class AttachmentStore(Protocol):
@@ -310,6 +380,7 @@ class Recorder(Protocol):
     ) -> None: ...
     def settled(self, channel: Channel, status: DeliveryStatus, reason: Reason | None, seconds: float) -> None: ...
     def stale(self, count: int) -> None: ...
+    def reported(self, provider: str, kind: EventKind | None, *, matched: bool) -> None: ...
 
 
 class TypeStore(Protocol):

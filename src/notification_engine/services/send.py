@@ -1,4 +1,4 @@
-"""Send: one delivery through its channel, as a short pipe: expired? mark where needed, call, settle.
+"""Send: one delivery through its channel, as a short pipe: expired? suppressed? mark where needed, call, settle.
 
 Invariant: no provider is called under a lease that has lapsed, nor for a delivery whose fence is not ours when its
 write-ahead mark is written, and a channel's failure of any kind becomes an outcome.
@@ -9,12 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
+from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import base_id
 from notification_engine.domain.outcome import Attempt, Message, Outcome, Retry, Unknown
+from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.endpoint_watch import EndpointWatch
-from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender
+from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender, SuppressionStore
 from notification_engine.services.settle import Settle, Work, unsettled_rows
 
 SOLO_AFTER_ABANDONED = 2  # claims that ended in a dead process, before a notification runs alone
@@ -31,14 +33,20 @@ class Send:
         store: NotificationStore,
         history: HistoryStore,
         watch: EndpointWatch,
+        suppressions: SuppressionStore,
         clock: Clock,
+        *,
+        patience_seconds: float,
     ) -> None:
+        """`patience_seconds`: how long a store that is away is waited for before a send; a lease's length."""
         self._senders = senders
         self._settle = settle
         self._store = store
         self._history = history
         self._watch = watch
+        self._suppressions = suppressions
         self._clock = clock
+        self._patience_seconds = patience_seconds
 
     def sender(self, channel: Channel) -> Sender:
         return self._senders[channel]
@@ -50,9 +58,13 @@ class Send:
             return
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
-            unknown = work.delivery.status is DeliveryStatus.UNKNOWN  # and stays so: nobody knows whether it arrived
-            status = DeliveryStatus.UNKNOWN if unknown else DeliveryStatus.EXPIRED
-            await self._settle.ended(work, status, Reason.EXPIRED, "expires_at had passed", held=unknown)
+            await self._not_sent(work, DeliveryStatus.EXPIRED, Reason.EXPIRED, "expires_at had passed")
+            return
+        suppression = await self._suppression(work)
+        if suppression is not None:
+            await self._not_sent(
+                work, DeliveryStatus.SUPPRESSED, Reason.SUPPRESSED_ADDRESS, f"{suppression.reason} on the list"
+            )
             return
         sender = self._senders[work.delivery.channel]
         if work.solo and not await self._store.mark_solo(work.notification.id, work.fence):
@@ -69,6 +81,29 @@ class Send:
         would get it twice, because no mark is written ahead that could fail."""
         expires_at = work.notification.lease.expires_at
         return expires_at is not None and expires_at <= self._clock.now()
+
+    async def _not_sent(self, work: Work, status: DeliveryStatus, reason: Reason, detail: str) -> None:
+        """What may have arrived stays unknown and is held for an operator; `expired` or `suppressed` would deny it."""
+        if work.resend:
+            await self._settle.ended(work, DeliveryStatus.UNKNOWN, reason, f"not sent again: {detail}", held=True)
+        else:
+            await self._settle.ended(work, status, reason, detail)
+
+    async def _suppression(self, work: Work) -> Suppression | None:
+        """Asked before every e-mail. A store that is away is waited for while the lease may still be ours."""
+        if work.delivery.channel is not Channel.EMAIL or not work.delivery.endpoint:
+            return None
+        until = time.monotonic() + self._patience_seconds
+        pause = 0.05
+        while True:
+            try:
+                found = await self._suppressions.find(Channel.EMAIL, work.delivery.endpoint)
+                return None if found is None or _passes(work, found) else found
+            except EngineError:
+                if time.monotonic() + pause > until:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
 
     async def _call(self, sender: Sender, work: Work) -> Outcome:
         """A channel answers outcomes; what it raises all the same is a defect and is told as one, never lost."""
@@ -114,6 +149,11 @@ class Send:
             return False
         work.solo = lease.abandoned >= SOLO_AFTER_ABANDONED
         return True
+
+
+def _passes(work: Work, suppression: Suppression) -> bool:
+    """Who unsubscribed still gets what is transactional; an address that does not work gets nothing."""
+    return work.notification.transactional and suppression.reason is SuppressionReason.UNSUBSCRIBE
 
 
 def message_of(work: Work) -> Message:

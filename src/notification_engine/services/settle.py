@@ -101,7 +101,7 @@ class Settle:
     async def ended(
         self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
     ) -> bool:
-        """An end without an attempt: expired, or dead by the poison rule."""
+        """An end without an attempt: expired, suppressed, or dead by the poison rule."""
         attempt = self._row(work, status, provider="engine", reason=reason, detail=detail, latency_ms=None)
         return await self._record(work, replace(attempt, held=held))
 
@@ -271,6 +271,7 @@ _SENTENCES = {
     S.PENDING: "Notification delivery will be tried again",
     S.UNKNOWN: "Notification delivery has an unknown outcome",
     S.EXPIRED: "Notification expired before it was sent",
+    S.SUPPRESSED: "Notification suppressed",
 }
 
 

@@ -66,24 +66,23 @@ class Claims:
         return random.sample(ids, limit) if len(ids) > limit else ids
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """One bulk of fenced pipelines; True where the fence still held and, for a mark, where it was written: feedback
-        may have ended the delivery meanwhile."""
-        groups: dict[tuple[str, int | None, str | None], list[Change]] = {}
+        """One bulk of fenced pipelines; True where the fence still held. A mark needs more: the delivery must still be
+        one that may be sent, because a callback, which has no fence, may have ended it meanwhile."""
+        groups: dict[tuple[str, int | None, str], list[Change]] = {}
         for change in changes:
-            marked = change.delivery_id if change.mark is not None else None
+            marked = change.delivery_id if change.mark is not None else ""
             groups.setdefault((change.document_id, change.fence, marked), []).append(change)
-        writes: list[Any] = [UpdateOne(_condition(*key), changes_pipeline(group)) for key, group in groups.items()]
+        writes: list[Any] = [UpdateOne(_matching(group[0]), changes_pipeline(group)) for group in groups.values()]
         with translated():
             result = await self._collection.bulk_write(writes, ordered=False)
             if result.matched_count == len(writes):
                 return [True] * len(changes)
             stored = await self._stored([document_id for document_id, _, _ in groups])
-        return [_holds(change, stored.get(change.document_id)) for change in changes]
+        return [_held(change, stored.get(change.document_id)) for change in changes]
 
     async def _stored(self, ids: list[str]) -> dict[str, Document]:
-        found = self._collection.find(
-            {"_id": {"$in": ids}}, {"lease.fence": 1, "deliveries.id": 1, "deliveries.mark": 1}
-        )
+        fields = {"lease.fence": 1, "deliveries.id": 1, "deliveries.mark": 1, "deliveries.status": 1}
+        found = self._collection.find({"_id": {"$in": ids}}, fields)
         return {document["_id"]: document async for document in found}
 
     async def mark_solo(self, document_id: str, fence: int) -> bool:
@@ -139,17 +138,19 @@ def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:
     return {"_id": document_id} if fence is None else {"_id": document_id, "lease.fence": fence}
 
 
-def _condition(document_id: str, fence: int | None, marked: str | None) -> dict[str, Any]:
-    """A mark also needs a state from which a send may begin."""
-    condition = _fenced(document_id, fence)
-    if marked is not None:
-        states = [str(s) for s in ALLOWED_FROM[DeliveryStatus.SENDING]]
-        condition["deliveries"] = {"$elemMatch": {"id": marked, "status": {"$in": states}}}
-    return condition
+def _matching(change: Change) -> dict[str, Any]:
+    match = _fenced(change.document_id, change.fence)
+    if change.mark is not None:
+        sources = [str(s) for s in ALLOWED_FROM[change.status]]
+        match["deliveries"] = {"$elemMatch": {"id": change.delivery_id, "status": {"$in": sources}}}
+    return match
 
 
-def _holds(change: Change, stored: Document | None) -> bool:
+def _held(change: Change, stored: Document | None) -> bool:
     if stored is None or change.fence not in (None, stored["lease"]["fence"]):
         return False
-    marks = {delivery["id"]: delivery.get("mark") for delivery in stored["deliveries"]}
-    return change.mark is None or marks.get(change.delivery_id) == change.mark
+    if change.mark is None:
+        return True
+    # Also when the reply of the write was lost and it was repeated: then the mark that is there is this one.
+    mine = {"id": change.delivery_id, "mark": change.mark, "status": str(DeliveryStatus.SENDING)}
+    return any(mine == {name: d.get(name) for name in mine} for d in stored["deliveries"])

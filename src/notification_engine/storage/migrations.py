@@ -102,6 +102,20 @@ async def _attachments(database: Database) -> None:
     await _create(database, ATTACHMENTS)
 
 
+FEEDBACK: dict[str, list[IndexModel]] = {
+    "notification_provider_events": [
+        IndexModel([("delivery_id", ASCENDING)], partialFilterExpression={"delivery_id": {"$exists": True}}),
+        IndexModel([("received_at", DESCENDING)]),
+    ],
+    "notification_callbacks_seen": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+    "notification_suppressions": [IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)])],
+}
+
+
+async def _feedback(database: Database) -> None:
+    await _create(database, FEEDBACK)
+
+
 async def _ledgers(database: Database) -> None:
     await _create(database, LEDGERS)
 
@@ -125,10 +139,11 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0003_dead_letters", _dead_letters),
     ("0004_ledgers", _ledgers),
     ("0005_attachments", _attachments),
+    ("0006_feedback", _feedback),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK)
 
 
 async def migrate(database: Database) -> list[str]:

@@ -35,12 +35,17 @@ def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) ->
 
 
 def _branches(change: Change) -> list[Stage]:
-    """Allowed by the table: the patch. Not allowed: only the lane's hold ends."""
+    """Allowed by the table: the patch. Not allowed, because a callback was faster: a lane's hold ends, and what it
+    alone knows is kept. A callback itself then changes nothing, but for a weaker reason of the same state."""
     mine = {"$eq": ["$$d.id", change.delivery_id]}
     allowed = {"$in": ["$$d.status", [str(s) for s in allowed_from(change)]]}
     branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
-    if change.release:
-        branches.append({"case": mine, "then": _without(["claim"], "$$d")})
+    if change.over:
+        weaker = {"$in": ["$$d.reason", [str(r) for r in change.over]]}
+        same = {"$and": [mine, {"$eq": ["$$d.status", str(change.status)]}, weaker]}
+        branches.append({"case": same, "then": {"$mergeObjects": ["$$d", {"reason": str(change.reason)}]}})
+    if change.release and change.fence is not None:
+        branches.append({"case": mine, "then": _too_late(change)})
     return branches
 
 
@@ -70,6 +75,16 @@ def _patched(change: Change) -> Stage:
     else:
         values["next_attempt_at"] = in_seconds(change.next_attempt_seconds)
     return {"$mergeObjects": [_without(gone, "$$d"), values]}
+
+
+def _too_late(change: Change) -> Stage:
+    known: Stage = {}
+    if change.attempts is not None:
+        known["attempts"] = {"$max": ["$$d.attempts", change.attempts]}
+    for name in ("provider", "provider_message_id"):
+        if (value := getattr(change, name)) is not None:
+            known[name] = {"$ifNull": [f"$$d.{name}", {"$literal": value}]}
+    return {"$mergeObjects": [_without(["claim"], "$$d"), known]}
 
 
 def _without(names: Sequence[str], value: Any) -> Any:

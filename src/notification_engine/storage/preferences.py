@@ -3,14 +3,17 @@
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import NotFound, Unavailable
 from notification_engine.domain.preference import Preference
 from notification_engine.kit.batching import Batcher, QueueFull
+from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.cached import Cached
-from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.connection import Database, Document, Session, translated
 
 CACHE_SECONDS = 5.0
 CACHE_USERS = 100_000
@@ -19,8 +22,10 @@ CACHE_USERS = 100_000
 class Preferences(Cached):
     """Implements `services.ports.PreferenceStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit: AuditLog) -> None:
         super().__init__()
+        self._database = database
+        self._audit = audit
         self._collection = database.collection("notification_preferences")
         self._cache: OrderedDict[str, tuple[float, Preference]] = OrderedDict()
         self._loads: Batcher[str, Preference] = Batcher(self._load, max_batch=1000, max_waiting=20_000, concurrency=2)
@@ -49,6 +54,25 @@ class Preferences(Cached):
         self.changed(preference.user_id)
         return _preference(stored) if stored else preference
 
+    async def switch_off(
+        self, user_id: str, notification_type: str, channel: Channel, *, said_at: datetime | None = None
+    ) -> bool:
+        """The state and its audit row are one transaction; a repeated call changes nothing and is not audited."""
+        caller = Caller(user_id, frozenset({Role.USER}), 0.0)
+        update = _switched_off(notification_type, channel, said_at)
+
+        async def work(session: Session) -> bool:
+            result = await self._collection.update_one({"user_id": user_id}, update, upsert=True, session=session)
+            changed = bool(result.modified_count or result.upserted_id)
+            if changed:
+                target = f"{notification_type} {channel}"
+                await self._audit.append(caller, "preferences.unsubscribe", target, session=session)
+            return changed
+
+        changed = await self._database.transaction(work)
+        self.changed(user_id)
+        return changed
+
     def _drop(self, key: str) -> None:
         self._cache.pop(key, None)
 
@@ -72,3 +96,37 @@ class Preferences(Cached):
 def _preference(document: Document) -> Preference:
     types = {t["pattern"]: {Channel(c): on for c, on in t["channels"].items()} for t in document.get("types", [])}
     return Preference(document["user_id"], document.get("mute", False), types, document.get("updated_at"))
+
+
+def _switched_off(notification_type: str, channel: Channel, said_at: datetime | None) -> list[dict[str, Any]]:
+    """Merges into the stored choices, on the server: another one that is made at the same moment is not lost."""
+    types = {"$ifNull": ["$types", []]}
+    off = {"pattern": {"$literal": notification_type}, "channels": {str(channel): False}}
+    switched = {
+        "$map": {
+            "input": types,
+            "as": "t",
+            "in": {
+                "$cond": [
+                    {"$eq": ["$$t.pattern", {"$literal": notification_type}]},
+                    {"$mergeObjects": ["$$t", {"channels": {"$mergeObjects": ["$$t.channels", off["channels"]]}}]},
+                    "$$t",
+                ]
+            },
+        }
+    }
+    known = {"$in": [{"$literal": notification_type}, {"$ifNull": ["$types.pattern", []]}]}
+    merged = {"$cond": [known, switched, {"$concatArrays": [types, [off]]}]}
+    later = {"$gt": ["$updated_at", {"$literal": said_at}]} if said_at else {"$literal": False}
+    changes = {"$and": [{"$ne": [types, merged]}, {"$not": [later]}]}
+    return [
+        {"$set": {"_changes": changes}},
+        {
+            "$set": {
+                "mute": {"$ifNull": ["$mute", False]},
+                "types": {"$cond": ["$_changes", merged, types]},
+                "updated_at": {"$cond": ["$_changes", "$$NOW", "$updated_at"]},
+            }
+        },
+        {"$unset": "_changes"},
+    ]

@@ -1,8 +1,12 @@
-"""Importing this fills the table, in the order of the report."""
+"""Importing this fills the table of faults."""
 
-from importlib import import_module
-from pathlib import Path
-
-for _module in ("engine", "claims", "excess", "database", "providers", "live", "races"):
-    if (Path(__file__).parent / f"{_module}.py").exists():
-        import_module(f"tests.chaos.faults.{_module}")
+from tests.chaos.faults import (  # noqa: F401 - each registers its own
+    claims,
+    database,
+    engine,
+    excess,
+    interventions,
+    live,
+    providers,
+    races,
+)

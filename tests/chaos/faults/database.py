@@ -20,7 +20,7 @@ COMMANDS = ("insert", "update", "find")  # `update` is the claim, the settlement
 SMALL_DISK = 380 * 1024 * 1024
 
 
-@fault("primary steps down", full=10_000, short=600)
+@fault("primary steps down", full=10_000, short=300)
 async def stepped_down(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """`count` notifications; ten elections (short: 2) while they are sent."""
 
@@ -31,7 +31,7 @@ async def stepped_down(count: int, seed: int, shared: Cluster | None, broken: st
     return await elections("primary steps down", step_down, 5.0, count, seed, shared, broken)
 
 
-@fault("primary killed", full=10_000, short=600)
+@fault("primary killed", full=10_000, short=300)
 async def primary_killed(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """`count` notifications; ten SIGKILLs of the primary (short: 2) while they are sent."""
 
@@ -117,7 +117,7 @@ async def passed(moment: float) -> bool:
     return time.monotonic() >= moment
 
 
-@fault("connection lost before a command", full=200, short=12)
+@fault("connection lost before a command", full=200, short=8)
 async def lost_before(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """`count` times for each command the server closes the connection instead of executing it."""
     return await failing(
@@ -125,7 +125,7 @@ async def lost_before(count: int, seed: int, shared: Cluster | None, broken: str
     )
 
 
-@fault("write-concern error", full=200, short=12)
+@fault("write-concern error", full=200, short=8)
 async def write_concern(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """`count` times for each write the server executes it and reports that no majority confirmed it."""
     error = {"code": 64, "errmsg": "waiting for replication timed out"}
@@ -157,7 +157,7 @@ async def failing(
         return await w.verdict(name, runs=count * len(commands), within_seconds=RECOVERY_SECONDS)
 
 
-@fault("reply lost after a command", full=200, short=12)
+@fault("reply lost after a command", full=200, short=8)
 async def lost_after(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """`count` times for each command a proxy cuts the connection after its execution."""
     assert shared is not None

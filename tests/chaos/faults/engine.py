@@ -17,9 +17,9 @@ LEASE_SECONDS = 4
 RECOVERY_SECONDS = LEASE_SECONDS + 10
 
 
-@fault("engine killed mid-batch", full=10_000, short=480)
+@fault("engine killed mid-batch", full=10_000, short=320)
 async def killed(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
-    """`count` notifications over all channels; a SIGKILL after every 200 (short: 120) that were accepted."""
+    """`count` notifications over all channels; a SIGKILL after every 200 (short: 80) that were accepted."""
     kills = max(4, count // 200)
     async with world(shared, seed=seed, broken=broken, LEASE_SECONDS=LEASE_SECONDS) as w:
         w.slow_receivers(0.05)
@@ -28,6 +28,9 @@ async def killed(count: int, seed: int, shared: Cluster | None, broken: str | No
             for kill in range(kills):
                 await w.ledger.reached((kill + 1) * count // (kills + 1))
                 await kill_and_restart(w)
+        await until_terminal(w.db, RECOVERY_SECONDS)
+        dead = await w.db["notifications"].count_documents({"deliveries.status": "failed"})
+        w.ledger.check(not dead, f"{dead} healthy ones are dead letters")
         return await w.verdict("engine killed mid-batch", runs=kills, within_seconds=RECOVERY_SECONDS)
 
 
@@ -56,7 +59,7 @@ async def stale(count: int, seed: int, shared: Cluster | None, broken: str | Non
 
 async def stop_past_lease(w: World, run: int) -> None:
     first = len(w.receivers.receipts)
-    await w.load.run(16)
+    await w.load.run(10)
     await w.receivers.received(first + 3)
     w.engine.pause()
     began, paused_at = time.monotonic(), datetime.now(UTC)
@@ -106,7 +109,7 @@ async def terminated(count: int, seed: int, shared: Cluster | None, broken: str 
             engine = w.engines[run % 2]
             async with Fleet([f"u{i}" for i in range(20)], streams=10) as fleet:
                 await fleet.connect(engine.address)
-                await w.ledger.reached(len(w.ledger.accepted) + 60)
+                await w.ledger.reached(len(w.ledger.accepted) + 30)
                 began = time.monotonic()
                 engine.terminate()
                 status = await engine.wait(60)
@@ -136,11 +139,11 @@ async def clock_jumps(count: int, seed: int, shared: Cluster | None, broken: str
         stop = asyncio.Event()
         load = asyncio.create_task(w.load.flow(stop))
         for run in range(count):
-            await w.ledger.reached(len(w.ledger.accepted) + 40)
+            await w.ledger.reached(len(w.ledger.accepted) + 20)
             move(clock, JUMPS[run % len(JUMPS)])
             off = await seconds_off(w, moved)
             w.ledger.check(abs(off) > 3000, f"the clock moved by {off:.0f} s only: this fault proves nothing")
-            await w.ledger.reached(len(w.ledger.accepted) + 40)
+            await w.ledger.reached(len(w.ledger.accepted) + 20)
             move(clock, "+0")
         stop.set()
         await load

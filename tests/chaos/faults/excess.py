@@ -134,7 +134,7 @@ RECIPIENTS = 100
 WARM_SECONDS = 4.0
 
 
-@fault("overload at three times capacity", full=180, short=12)
+@fault("overload at three times capacity", full=180, short=8)
 async def overload(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """For `count` seconds three times as many requests come as the engine can answer, whether it answers or not."""
     async with world(shared, seed=seed, broken=broken, LEASE_SECONDS=30) as w:  # the default: longer than an accept

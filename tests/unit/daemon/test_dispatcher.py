@@ -45,6 +45,7 @@ class Rig:
             self,  # type: ignore[arg-type]
             SimpleNamespace(drain=self._drain, surfaced=self._surfaced),  # type: ignore[arg-type]
             list(C),
+            Clock(),
             owner="replica-1",
             lane_bound=lane_bound,
             queue_size=queue_size,

@@ -97,21 +97,12 @@ async def test_a_client_that_reads_is_never_at_its_bound() -> None:
     assert connection.closed_with is None
 
 
-async def test_a_client_that_reads_nothing_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-
-    class Time:
-        @staticmethod
-        def monotonic() -> float:
-            return now[0]
-
-    monkeypatch.setattr(hub_module, "time", Time)
-    idle, stalled = Connection("u1"), Connection("u1")
-    stalled.push(b"a")
-    now[0] += hub_module.STALLED_SECONDS + 1
-    idle.push(b"a")
-    stalled.push(b"b")
-    assert (idle.closed_with, stalled.closed_with) == (None, 1008), "an empty queue is no stall"
+async def test_a_write_that_is_not_taken_in_time_closes_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "WRITE_SECONDS", 0.05)
+    stalled = Connection("u1")
+    with pytest.raises(TimeoutError):
+        await stalled.write(asyncio.Event().wait())  # type: ignore[arg-type]
+    assert stalled.closed_with == 1008
 
 
 async def test_a_last_word_is_still_sent() -> None:

@@ -181,3 +181,25 @@ def test_every_channel_is_decided_once_and_every_delivery_is_open_ended_or_expla
 @given(inputs)
 def test_the_same_values_give_the_same_plan(given: PlanInput) -> None:
     assert plan(given) == plan(given)
+
+
+@pytest.mark.parametrize(
+    ("preference", "reason"),
+    [
+        (Preference("u1", mute=True), Reason.MUTED),
+        (Preference("u1", types={"*": dict.fromkeys(C, False)}), Reason.PREFERENCE_OFF),
+    ],
+    ids=["mute", "off"],
+)
+def test_a_choice_against_what_is_transactional_is_told_and_ignored(preference: Preference, reason: Reason) -> None:
+    assert refused(planned(preference=preference), C.EMAIL) is reason
+    given = planned(preference=preference, transactional=True)
+    assert [d.status is S.SUPPRESSED for d in of(given, C.EMAIL)] == [False]
+    told = [d for d in given.decisions if d.channel is C.EMAIL]
+    assert [d.code for d in told] == ["preference_ignored", "planned"]
+    assert told[0].text.endswith(f"It is sent all the same: {TYPE} is transactional.")
+
+
+def test_what_cannot_be_sent_is_not_sent_for_being_transactional() -> None:
+    given = planned(preference=Preference("u1", mute=True), transactional=True, channels=(C.EMAIL,), email=None)
+    assert refused(given, C.EMAIL) is Reason.NO_ADDRESS

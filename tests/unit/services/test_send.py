@@ -15,6 +15,7 @@ from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.notification import Action, Lease
 from notification_engine.domain.outcome import Attempt, Delivered, Message, Outcome, Rejected, Retry, Unknown
+from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.kit.clock import Clock
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline
@@ -62,6 +63,7 @@ class Rig:
         self.sender = FakeSender(self.log, answer, repeatable=repeatable)
         self.outcomes: list[Outcome] = []
         self.ends: list[tuple[DeliveryStatus, Reason]] = []
+        self.held: list[bool] = []
         self.rolled: list[Attempt] = []
         self.rows: list[Attempt] = []
         self.asked: list[list[str]] = []
@@ -69,7 +71,17 @@ class Rig:
         self.failure: Exception | None = None
         self.observed: list[tuple[str, bool]] = []
         watch = EndpointWatch(self, Noon(), self.accept)  # type: ignore[arg-type]
-        self.send = Send(dict.fromkeys(C, self.sender), self, self, self, watch, Noon())  # type: ignore[arg-type]
+        self.listed: list[Suppression | Exception | None] = []
+        senders = dict.fromkeys(C, self.sender)
+        self.send = Send(senders, self, self, self, watch, self, Noon(), patience_seconds=0.2)  # type: ignore[arg-type]
+
+    async def find(self, channel: Channel, address: str) -> Suppression | None:
+        """The suppression list: the answers in their order, the last one for good."""
+        self.log.append(f"look up {channel} {address}")
+        answer = self.listed.pop(0) if len(self.listed) > 1 else next(iter(self.listed), None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def mark(self, work: Work) -> bool:
         self.log.append("mark")
@@ -89,6 +101,7 @@ class Rig:
         self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
     ) -> bool:
         self.log.append("end")
+        self.held.append(held)
         self.ends.append((status, reason))
         return True
 
@@ -165,6 +178,69 @@ async def test_what_has_expired_is_not_sent(seconds: int, expired: bool) -> None
     await rig.send.send(given)
     assert rig.log == (["end"] if expired else ["send", "settle"])
     assert rig.ends == ([(S.EXPIRED, Reason.EXPIRED)] if expired else [])
+
+
+LOOK = "look up email whk_1"
+BOUNCED = Suppression("whk_1", SuppressionReason.HARD_BOUNCE, "sendgrid", "sendgrid")
+STOPPED = replace(BOUNCED, reason=SuppressionReason.UNSUBSCRIBE)
+
+
+async def test_an_address_is_looked_up_before_the_mark_and_only_for_email() -> None:
+    rig = Rig(repeatable=False)
+    await rig.send.send(work(channel=C.EMAIL))
+    assert rig.log == [LOOK, "mark", "send", "settle"]
+    rig = Rig()
+    rig.listed = [BOUNCED]
+    await rig.send.send(work(channel=C.WEBHOOK))
+    assert rig.log == ["send", "settle"]
+
+
+@pytest.mark.parametrize(
+    ("state", "mark", "end"),
+    [
+        (S.PENDING, None, S.SUPPRESSED),
+        (S.PENDING, {"fence": 1, "attempt": 1, "resend": 0}, S.SUPPRESSED),
+        (S.UNKNOWN, {"fence": 1, "attempt": 1, "resend": 0}, S.UNKNOWN),
+        (S.PENDING, {"fence": 2, "attempt": 2, "resend": 1}, S.UNKNOWN),
+    ],
+    ids=["fresh", "refused before", "unknown", "unknown, and its resend refused"],
+)
+@pytest.mark.parametrize("why", [Reason.SUPPRESSED_ADDRESS, Reason.EXPIRED], ids=str)
+async def test_what_may_have_arrived_is_held_and_the_rest_ends(
+    why: Reason, state: DeliveryStatus, mark: dict[str, int] | None, end: DeliveryStatus
+) -> None:
+    rig = Rig(repeatable=False)
+    given = work(channel=C.EMAIL, status=state, mark=mark)
+    if why is Reason.EXPIRED:
+        given.notification.expires_at = NOW
+    rig.listed = [BOUNCED]
+    await rig.send.send(given)
+    plain = S.EXPIRED if why is Reason.EXPIRED else S.SUPPRESSED
+    assert rig.ends == [(end if end is S.UNKNOWN else plain, why)]
+    assert rig.held == [end is S.UNKNOWN]
+    assert "mark" not in rig.log
+
+
+@pytest.mark.parametrize(("listed", "sent"), [(STOPPED, True), (BOUNCED, False)], ids=["unsubscribed", "bounced"])
+async def test_what_is_transactional_reaches_who_unsubscribed(listed: Suppression, sent: bool) -> None:
+    rig = Rig(repeatable=False)
+    rig.listed = [listed]
+    given = work(channel=C.EMAIL)
+    given.notification.transactional = True
+    await rig.send.send(given)
+    assert ("send" in rig.log) is sent
+
+
+async def test_a_list_that_is_away_is_waited_for_and_nothing_is_sent_without_it() -> None:
+    rig = Rig(repeatable=False)
+    rig.listed = [Unavailable("away"), None]
+    await rig.send.send(work(channel=C.EMAIL))
+    assert rig.log == [LOOK, LOOK, "mark", "send", "settle"]
+    rig = Rig(repeatable=False)
+    rig.listed = [Unavailable("away")]
+    with pytest.raises(Unavailable):
+        await rig.send.send(work(channel=C.EMAIL))
+    assert set(rig.log) == {LOOK}
 
 
 async def test_an_endpoint_that_is_gone_is_disabled_after_the_settlement() -> None:

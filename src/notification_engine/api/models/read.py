@@ -215,30 +215,55 @@ def timeline(notification: Notification, attempts: Sequence[Attempt]) -> list[di
         {"timestamp": d.at or notification.created_at, "code": d.code, "text": d.text, "channel": d.channel}
         for d in notification.decisions
     ]
-    return entries + [_attempt_entry(a) for a in sorted(attempts, key=lambda a: a.timestamp)]
+    return entries + [_attempt_entry(a) for a in sorted(attempts, key=_moment)]
 
 
+_REPORTS = {
+    "event_accepted": "it has taken the e-mail",
+    "event_deferred": "the recipient's server asks to wait, it goes on trying",
+    "event_delivered": "the recipient's server has taken it",
+    "event_bounced_hard": "the address takes no mail",
+    "event_bounced_soft": "the recipient's server refused this message",
+    "event_complained": "the recipient called it spam",
+    "event_opened": "it was opened",
+    "event_clicked": "a link in it was followed",
+    "event_unsubscribed": "the recipient unsubscribed",
+    "event_dropped": "it did not send it",
+}
 _NO_ATTEMPT = {"cancelled", "replayed", "discarded"}
 
 
 def _code(status: str) -> str:
-    return status if status in _NO_ATTEMPT else f"attempt_{status}"
+    return status if status in _NO_ATTEMPT or status in _REPORTS else f"attempt_{status}"
 
 
 def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
-    sentence = _SENTENCES.get(str(attempt.delivery_status), str(attempt.delivery_status))
-    by = f" by {attempt.provider}" if attempt.provider else ""
-    why = f": {attempt.reason}" if attempt.reason else ""
-    more = f" ({attempt.detail})" if attempt.detail else ""
     return {
         "timestamp": attempt.timestamp,
         "code": _code(str(attempt.delivery_status)),
-        "text": f"{sentence}{by}{why}{more}.",
+        "text": _text(attempt),
         "channel": attempt.channel,
         "delivery_id": attempt.delivery_id,
         "attempt": attempt.attempt,
         "latency_ms": attempt.latency_ms,
     }
+
+
+def _moment(attempt: Attempt) -> tuple[datetime, int, datetime]:
+    """A provider may tell whole seconds only: within one, what it reports follows what the engine did, in the order in
+    which it usually happens."""
+    place = list(_REPORTS).index(attempt.delivery_status) + 1 if attempt.delivery_status in _REPORTS else 0
+    return attempt.timestamp.replace(microsecond=0), place, attempt.timestamp
+
+
+def _text(attempt: Attempt) -> str:
+    status = str(attempt.delivery_status)
+    more = f" ({attempt.detail})" if attempt.detail else ""
+    if status in _REPORTS:
+        return f"Reported by {attempt.provider}: {_REPORTS[status]}{more}."
+    by = f" by {attempt.provider}" if attempt.provider else ""
+    why = f": {attempt.reason}" if attempt.reason else ""
+    return f"{_SENTENCES.get(status, status)}{by}{why}{more}."
 
 
 def attempt_view(attempt: Attempt) -> dict[str, Any]:

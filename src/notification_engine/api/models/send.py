@@ -51,7 +51,7 @@ def _one_line(value: str) -> str:
     return value
 
 
-def _address(value: str) -> str:
+def address(value: str) -> str:
     try:
         return validate_email(value, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError:
@@ -139,7 +139,7 @@ class Strict(BaseModel):
 
 class RecipientIn(Strict):
     user_id: UserId
-    email: Annotated[Line, Field(max_length=320), AfterValidator(_address)] | None = None
+    email: Annotated[Line, Field(max_length=320), AfterValidator(address)] | None = None
     channels: Channels | None = None
     locale: LocaleName | None = None
     time_zone: TimeZone | None = None

@@ -27,7 +27,7 @@ from notification_engine.domain.outcome import (
     Unknown,
 )
 from notification_engine.domain.template import RenderFailed
-from notification_engine.rendering.plain import Email, render_email
+from notification_engine.rendering.plain import Email, render_email, unsubscribe_headers
 from notification_engine.services.ports import Deadline
 
 PATIENCE_SECONDS = 5.0  # how long a delivery holds its slot while it waits for a token
@@ -68,11 +68,19 @@ class EmailChannel:
     repeatable = False
 
     def __init__(
-        self, relays: Sequence[Relay], attacher: Attacher, *, attempt_seconds: float, render: Render = plainly
+        self,
+        relays: Sequence[Relay],
+        attacher: Attacher,
+        *,
+        attempt_seconds: float,
+        render: Render = plainly,
+        unsubscribe_url: Callable[[Message], str] | None = None,
     ) -> None:
+        """`unsubscribe_url` makes the link of one e-mail; None where the engine has no public address."""
         self.relays = relays
         self._attacher = attacher
         self._render = render
+        self._unsubscribe_url = unsubscribe_url
         self.attempt_seconds = attempt_seconds
 
     @property
@@ -92,7 +100,7 @@ class EmailChannel:
     async def send(self, message: Message, deadline: Deadline) -> Outcome:
         if not message.endpoint:
             return Rejected(Reason.NO_ADDRESS, "engine")
-        email = await self._rendered(message, deadline)
+        email = await self._rendered(self._linked(message), deadline)
         if not isinstance(email, Email):
             return email
         if message.attachments:
@@ -101,6 +109,12 @@ class EmailChannel:
                 return attached
             email = replace(email, attachments=attached)
         return await self._round(email, deadline)
+
+    def _linked(self, message: Message) -> Message:
+        """What is transactional carries no way to switch it off."""
+        if message.transactional or self._unsubscribe_url is None:
+            return message
+        return replace(message, unsubscribe_url=self._unsubscribe_url(message))
 
     async def _rendered(self, message: Message, deadline: Deadline) -> Email | Rejected | Postponed:
         """Nothing has left the house yet, so whatever is not the template's own fault costs no round."""
@@ -111,7 +125,7 @@ class EmailChannel:
             return Postponed(Reason.SERVER_ERROR, RENDERER_REST_SECONDS, "engine", "the renderer was not available")
         if isinstance(email, RenderFailed):
             return Rejected(Reason.TEMPLATE_ERROR, "engine", email.detail)
-        return email
+        return replace(email, headers=email.headers + unsubscribe_headers(message.unsubscribe_url))
 
     async def _round(self, email: Email, deadline: Deadline) -> Outcome:
         passed: list[PassedOver] = []

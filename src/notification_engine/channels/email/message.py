@@ -2,8 +2,9 @@
 
 import unicodedata
 from datetime import UTC, datetime
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
+from email.policy import EmailPolicy, Policy
 from email.utils import format_datetime
 
 from email_validator import validate_email
@@ -11,9 +12,26 @@ from email_validator import validate_email
 from notification_engine.rendering.plain import Email
 
 
+class _UrlHeader(UnstructuredHeader, BaseHeader):
+    """One address on one line: the standard library would cut a long one up into encoded words (RFC 2047), which no
+    mail client reads as an address."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+def _policy() -> "EmailPolicy[EmailMessage]":
+    registry = HeaderRegistry()
+    registry.map_to_type("list-unsubscribe", _UrlHeader)
+    return EmailPolicy(header_factory=registry)
+
+
+POLICY = _policy()
+
+
 def build(email: Email, sender: str, sender_name: str) -> EmailMessage:
     """Raises ValueError for an address or subject that cannot stand in a header."""
-    message = EmailMessage()
+    message = EmailMessage(POLICY)
     message["From"] = Address(sender_name, addr_spec=sender)
     message["To"] = Address(addr_spec=ascii_address(email.to))
     message["Subject"] = email.subject

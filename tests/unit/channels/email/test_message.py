@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notification_engine.channels.email.message import ascii_address, build
-from notification_engine.rendering.plain import Email
+from notification_engine.rendering.plain import MAX_HEADER_URL, Email, unsubscribe_headers
 
 EMAIL = Email("dlv_1_0", "ada@example.org", "Run 7 has ended", "All 41 tests passed.\n", "<p>All passed.</p>")
 NAMES = ["From", "To", "Subject", "Date", "Message-ID", "X-Notification-Delivery-Id", "MIME-Version", "Content-Type"]
@@ -136,3 +136,25 @@ def test_a_sender_name_cannot_change_the_sender(name: str) -> None:
     parsed = message_from_bytes(build(EMAIL, "engine@example.org", name).as_bytes(), policy=policy.default)
     (address,) = parsed["From"].addresses
     assert (address.display_name, address.addr_spec) == (name, "engine@example.org")
+
+
+def test_a_long_address_in_a_header_stays_whole_on_one_line() -> None:
+    """The standard library would make encoded words of it, which no mail client takes for an address."""
+    url = f"https://notify.example.org/{'aB-_9' * 150}"
+    assert len(url) < MAX_HEADER_URL
+    email = replace(EMAIL, headers=unsubscribe_headers(url))
+    raw = build(email, "engine@example.org", "Engine").as_bytes()
+    lines = raw.partition(b"\n\n")[0].decode("ascii").split("\n")
+    assert f"List-Unsubscribe: <{url}>" in lines
+    assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click" in lines
+
+
+def test_an_address_too_long_for_a_line_makes_no_header() -> None:
+    assert unsubscribe_headers("https://notify.example.org/" + "a" * MAX_HEADER_URL) == ()
+
+
+@pytest.mark.parametrize("end", ["\r\nBcc: eve@example.org", "\n x", "\x00"])
+def test_no_header_takes_a_second_line(end: str) -> None:
+    email = replace(EMAIL, headers=(("List-Unsubscribe", f"<https://notify.example.org/{end}>"),))
+    with pytest.raises(ValueError, match=r"\w"):
+        build(email, "engine@example.org", "Engine")

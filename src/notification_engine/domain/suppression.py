@@ -1,0 +1,56 @@
+"""A suppression: a stored reason not to send to an address on a channel."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from email_validator import EmailNotValidError, validate_email
+
+from notification_engine.domain.delivery import Channel
+
+
+class SuppressionReason(StrEnum):
+    """In the order of their weight: a later one takes the place of an earlier one, never the other way round."""
+
+    UNSUBSCRIBE = "unsubscribe"
+    MANUAL = "manual"
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """`source` is who reported it: a provider, `operator` or `import`."""
+
+    address: str
+    reason: SuppressionReason
+    source: str
+    created_by: str
+    channel: Channel = Channel.EMAIL
+    note: str = ""
+    created_at: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return suppression_id(self.channel, self.address)
+
+
+def normalised(address: str) -> str:
+    """As it is compared: lower case, the domain in the form that mail servers read (IDNA)."""
+    address = address.strip()
+    if address.isascii():
+        return address.lower()
+    local, _, domain = address.rpartition("@")
+    try:
+        checked = validate_email(f"x@{domain}", check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return address.lower()
+    return f"{local.lower()}@{checked.ascii_domain.lower()}"
+
+
+def suppression_id(channel: Channel, address: str) -> str:
+    """By channel and normalised address. It stands in paths and in the audit log, so it shows no address; and the
+    address itself may be stored encrypted one day without another id."""
+    digest = hashlib.sha256("\0".join((channel, normalised(address))).encode())
+    return f"sup_{digest.hexdigest()[:32]}"

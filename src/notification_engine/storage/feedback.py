@@ -1,0 +1,105 @@
+"""What providers reported, as it came, and the requests that were answered already.
+
+Invariant: an event is kept before anything follows from it, and marked as applied after everything has; so an event
+that comes twice has consequences once, and one whose request died half-way has them with the next.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pymongo.errors import BulkWriteError
+
+from notification_engine.domain.delivery import Channel
+from notification_engine.domain.errors import Unavailable
+from notification_engine.domain.feedback import ProviderEvent
+from notification_engine.domain.notification import document_id_of_delivery
+from notification_engine.kit.clock import Clock
+from notification_engine.services.ports import Addressee
+from notification_engine.storage.connection import Database, Document, translated
+
+_DUPLICATE_KEY = 11000
+
+
+class Feedback:
+    """Implements `services.ports.FeedbackStore`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._events = database.collection("notification_provider_events")
+        self._events_majority = database.majority("notification_provider_events")
+        self._notifications = database.majority("notifications")
+        self._seen = database.collection("notification_callbacks_seen")
+        self._clock = clock
+
+    async def record(self, events: Sequence[ProviderEvent]) -> set[str]:
+        if not events:
+            return set()
+        now = self._clock.now()
+        with translated():
+            try:
+                await self._events.insert_many([_document(e, now) for e in events], ordered=False)
+            except BulkWriteError as error:
+                others = [e for e in error.details["writeErrors"] if e["code"] != _DUPLICATE_KEY]
+                if others or error.details.get("writeConcernErrors"):
+                    raise Unavailable("The events were not written.") from None
+            match = {"_id": {"$in": [e.id for e in events]}, "applied_at": {"$exists": False}}
+            return {document["_id"] async for document in self._events_majority.find(match, {"_id": 1})}
+
+    async def addressees(self, delivery_ids: Sequence[str]) -> dict[str, Addressee]:
+        wanted = set(delivery_ids)
+        fields = {"user_id": 1, "notification_type": 1, "transactional": 1} | dict.fromkeys(
+            ("deliveries.id", "deliveries.channel", "deliveries.endpoint"), 1
+        )
+        documents = sorted({document_id_of_delivery(i) for i in wanted})
+        with translated():
+            found = [d async for d in self._notifications.find({"_id": {"$in": documents}}, fields)]
+        return {
+            d["id"]: _addressee(document, d)
+            for document in found
+            for d in document["deliveries"]
+            if d["id"] in wanted and d["channel"] == Channel.EMAIL
+        }
+
+    async def applied(self, events: Sequence[ProviderEvent], matched: set[str]) -> None:
+        """`matched`: the ids of those that belong to a delivery of ours."""
+        now = self._clock.now()
+        with translated():
+            for is_matched in (True, False):
+                ids = [e.id for e in events if (e.id in matched) is is_matched]
+                if ids:
+                    values = {"applied_at": now, "matched": is_matched}
+                    await self._events.update_many({"_id": {"$in": ids}}, {"$set": values})
+
+    async def seen(self, digest: str) -> bool:
+        with translated():
+            return await self._seen.find_one({"_id": digest}) is not None
+
+    async def remember(self, digest: str, until: datetime) -> None:
+        """Ends by its TTL at `until` or a little later."""
+        with translated():
+            await self._seen.update_one({"_id": digest}, {"$set": {"expires_at": until}}, upsert=True)
+
+
+def _document(event: ProviderEvent, now: datetime) -> Document:
+    values: Document = {
+        "_id": event.id,
+        "provider": event.provider,
+        "kind": event.kind and str(event.kind),
+        "at": event.at,
+        "received_at": now,
+        "delivery_id": event.delivery_id,
+        "address": event.address,
+        "detail": event.detail,
+        "raw": event.raw,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _addressee(document: Document, delivery: Document) -> Addressee:
+    return Addressee(
+        document_id=document["_id"],
+        delivery_id=delivery["id"],
+        user_id=document["user_id"],
+        notification_type=document["notification_type"],
+        transactional=document.get("transactional", False),
+        address=delivery.get("endpoint"),
+    )
