@@ -1,6 +1,7 @@
 """Redis and Valkey servers of a test's own: single, three nodes of a Cluster, a master with its sentinel."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -168,3 +169,58 @@ class RedisSentinel:
         for server in (self._sentinel, self.replica, self.master):
             if server is not None:
                 await server.kill()
+
+
+class Wire:
+    """A wire to a server that can be cut: what is on it then neither arrives nor comes back, and nobody is told."""
+
+    def __init__(self, port: int) -> None:
+        self._upstream = port
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    def cut(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
+        self._whole.set()
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        try:
+            server, to_server = await asyncio.open_connection("127.0.0.1", self._upstream)
+        except OSError:
+            to_client.close()
+            return
+        ways = ((client, to_server), (server, to_client))
+        pipes = {asyncio.create_task(self._carry(reader, writer)) for reader, writer in ways}
+        self._pipes |= pipes
+        await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
+        for pipe in pipes:
+            pipe.cancel()
+        for writer in (to_client, to_server):
+            writer.close()
+        self._pipes -= pipes
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await self._whole.wait()
+                writer.write(data)
