@@ -369,5 +369,5 @@ def _masked_address(url: str) -> str:
     if not separator:
         return "********"
     before, _, place = rest.rpartition("@")
-    place = re.sub(r"(?i)([?&](?:[a-z]*password|authMechanismProperties)=)[^&]*", r"\1********", place)
+    place = re.sub(r"(?i)([?&](?:[a-z_]*password|authMechanismProperties)=)[^&]*", r"\1********", place)
     return scheme + separator + ("********@" if before else "") + place
