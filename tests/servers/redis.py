@@ -143,12 +143,12 @@ class RedisSentinel:
     def __init__(self, binary: str, directory: Path) -> None:
         self.master, self.replica = RedisServer(binary, directory), RedisServer(binary, directory)
         self._binary, self._directory = binary, directory
-        self._sentinel: RedisServer | None = None
+        self.sentinel: RedisServer | None = None
 
     @property
     def url(self) -> str:
-        assert self._sentinel is not None
-        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/main"
+        assert self.sentinel is not None
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/main"
 
     async def start(self) -> None:
         await self.master.start()
@@ -159,14 +159,14 @@ class RedisSentinel:
             f"sentinel monitor main 127.0.0.1 {self.master.port} 1\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
         )
-        self._sentinel = RedisServer(self._binary, self._directory, str(file), "--sentinel")
-        await self._sentinel.start()
+        self.sentinel = RedisServer(self._binary, self._directory, str(file), "--sentinel")
+        await self.sentinel.start()
         async with asyncio.timeout(READY_SECONDS):
-            while not await self._sentinel.ask("SENTINEL", "REPLICAS", "main"):  # noqa: ASYNC110 - it looks by itself
+            while not await self.sentinel.ask("SENTINEL", "REPLICAS", "main"):  # noqa: ASYNC110 - it looks by itself
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
-        for server in (self._sentinel, self.replica, self.master):
+        for server in (self.sentinel, self.replica, self.master):
             if server is not None:
                 await server.kill()
 

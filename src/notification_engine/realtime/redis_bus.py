@@ -68,6 +68,8 @@ class RedisBus:
         while task is not None and not task.done():  # see `Loop.stop`: a cancel can be swallowed
             task.cancel()
             await asyncio.wait([task], timeout=0.2)
+        if self._link is not None:
+            await self._link.close()
 
     def tell(self, topic: str, message: bytes) -> None:
         channel = self._channel(topic)
@@ -143,10 +145,9 @@ class RedisBus:
                         pause = PAUSE_SECONDS
             except LinkLost as error:
                 self._down(error.reason)
-            except asyncio.CancelledError:
-                if self._link is not None:
-                    await self._link.close()
-                raise
+            except Exception:
+                log.exception("The link to Redis ended by a fault of ours; it is opened again")
+                self._down("a fault of the engine")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads replicas, hides nothing
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

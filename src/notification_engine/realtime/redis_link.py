@@ -275,7 +275,12 @@ class Link:
                 await self._still_the_master()
 
     async def _still_the_master(self) -> None:
-        if await self._first_that_answers(self._ask_sentinel) != self._master:
+        """Sentinels that are away are no reason to leave a master that answers."""
+        try:
+            master = await self._first_that_answers(self._ask_sentinel)
+        except FAULTS:
+            return
+        if master != self._master:
             raise LinkLost("another server is the master now")
 
     def _node(self, host: str, port: int) -> Node:

@@ -15,7 +15,7 @@ from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer, free_p
 from tests.servers.tcp import TcpServer, saying, silent
 
 from notification_engine.domain.errors import ConfigurationError
-from notification_engine.realtime import redis_bus
+from notification_engine.realtime import redis_bus, redis_link
 from notification_engine.realtime.redis_address import parse_redis_url
 from notification_engine.realtime.redis_bus import RedisBus
 
@@ -135,6 +135,57 @@ async def test_a_failover_is_followed(tmp_path: Path) -> None:
         for bus in buses:
             await bus.stop()
         await sentinel.kill()
+
+
+async def test_a_master_that_answers_needs_no_sentinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_link, "PLACE_BEATS", 1)
+    monkeypatch.setattr(redis_link, "BEAT_SECONDS", 0.05)
+    asked = asyncio.Event()
+    whole = redis_link.Link._still_the_master
+
+    async def still(link: redis_link.Link) -> None:
+        await whole(link)
+        asked.set()
+
+    monkeypatch.setattr(redis_link.Link, "_still_the_master", still)
+    sentinel = RedisSentinel(redis_7(), tmp_path)
+    bus = other = a_bus("redis://127.0.0.1")
+    try:
+        await sentinel.start()
+        bus, other = a_bus(sentinel.url), a_bus(sentinel.url, "two")
+        await bus.start()
+        await other.start()
+        assert sentinel.sentinel is not None
+        await sentinel.sentinel.kill()
+        for _ in range(3):
+            asked.clear()
+            await asyncio.wait_for(asked.wait(), 20)
+        await heard_by(bus, other, "user:u1")
+        assert bus.figures()["links"] == 1
+    finally:
+        await bus.stop()
+        await other.stop()
+        await sentinel.kill()
+
+
+async def test_a_link_that_ends_by_a_fault_of_ours_is_opened_again(
+    server: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = await server(RedisServer(valkey(), tmp_path))
+    one, two = a_bus(place.url), a_bus(place.url, "two")
+    await one.start()
+    await two.start()
+    await heard_by(one, two, "user:u1")
+
+    async def broken(batch: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    assert one._link is not None
+    monkeypatch.setattr(one._link, "publish", broken)
+    await heard_by(one, two, "user:u2")
+    assert one.figures()["links"] == 2
+    await one.stop()
+    await two.stop()
 
 
 async def test_a_slot_that_moves_is_followed(tmp_path: Path) -> None:
