@@ -5,6 +5,7 @@ A test sends every example request and compares what comes back with these.
 
 from typing import Any
 
+from notification_engine.api.examples_operator import INTERVENED, operator_answers
 from notification_engine.api.models.read import ACCEPTED_EXAMPLE, BATCH_RESULT_EXAMPLE
 
 _ULID = "01kb0c5s2m8v7k3r9x4w6y1z0a"
@@ -167,12 +168,16 @@ ANSWERS: dict[str, Any] = {
     "POST ~/webhooks/{webhook_id}/test": {"delivered": True, "reason": None, "detail": "HTTP 204"},
     "POST ~/ws/ticket": {"ticket": "Rcj1QxTbBPtivefm-3RaoIx8rmjrmxKQDXOYK5frZ_8", "expires_in": 30},
     "GET ~/stream": _HELLO,
-}
+    "POST ~/webhooks/{webhook_id}/recover": INTERVENED,
+    "POST ~/{notification_id}/cancel": _NOTIFICATION | {"status": "cancelled", "deliveries": [_DELIVERY]},
+} | operator_answers(_NOTIFICATION | {"deliveries": [_DELIVERY]}, _ATTEMPT)
 _PROBLEMS = {
     401: ("unauthenticated", "Authentication needed", "Send `Authorization: Bearer <token>`."),
     403: ("forbidden", "Role missing", "One of these roles is needed: service, admin."),
     404: ("not-found", "Not found", "There is no such notification."),
     409: ("conflict", "Conflict", "The first request with this key is not committed yet; send it again."),
+    400: ("bad-request", "Bad request", "The body is not what was announced."),
+    415: ("unsupported-media-type", "Unsupported Media Type", "Send text/csv."),
     413: ("request-entity-too-large", "Request Entity Too Large", "The body must be at most 1048576 bytes."),
     422: ("invalid-request", "Invalid request", "title: must not be empty"),
     503: ("unavailable", "Unavailable", "The database did not answer (ServerSelectionTimeoutError)."),

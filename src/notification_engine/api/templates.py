@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
 
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.template import (
@@ -21,12 +20,13 @@ from notification_engine.api.models.template import (
 )
 from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problems
+from notification_engine.domain.cursor import decode_place, encode_place
 from notification_engine.domain.template import KEY_PATTERN, Draft, Preview, Template, Version
 
 router = APIRouter(prefix="/templates", tags=["templates"])
 ROLES = "Roles: operator, admin."
 Key = Annotated[str, Path(max_length=128, pattern=KEY_PATTERN)]
-Cursor = Annotated[str, Query(max_length=128), Field(description="`next_cursor` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=256, description="`next_cursor` of the page before.")]
 
 
 @router.get(
@@ -40,12 +40,13 @@ async def listed(
     request: Request,
     caller: Operator,
     given: Services,
-    cursor: Cursor = "",
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
-    page = await given.templates.page(cursor, limit)
-    body = {"templates": [_summary(t) for t in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
+    page = await given.templates.page(decode_place(cursor), limit)
+    following = encode_place(page.next_cursor) if page.next_cursor else None
+    body = {"templates": [_summary(t) for t in page.items], "next_cursor": following}
+    return answer(body, headers=next_link(request, following))
 
 
 @router.get(

@@ -10,6 +10,7 @@ from notification_engine.api.models.send import TYPE_PATTERN
 from notification_engine.api.models.template import TYPE_EXAMPLE, TypeChangeIn, TypeIn, TypeOut, TypesOut
 from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problems
+from notification_engine.domain.cursor import decode_place, encode_place
 from notification_engine.domain.notification_type import NotificationType
 
 router = APIRouter(prefix="/types", tags=["types"])
@@ -28,12 +29,13 @@ async def listed(
     request: Request,
     caller: Operator,
     given: Services,
-    cursor: Annotated[str, Query(max_length=128)] = "",
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
-    page = await given.catalogue.page(cursor, limit)
-    body = {"types": [_view(t) for t in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
+    page = await given.catalogue.page(decode_place(cursor), limit)
+    following = encode_place(page.next_cursor) if page.next_cursor else None
+    body = {"types": [_view(t) for t in page.items], "next_cursor": following}
+    return answer(body, headers=next_link(request, following))
 
 
 @router.get(

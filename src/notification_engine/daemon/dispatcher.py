@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from notification_engine.daemon.lane import Lane
+from notification_engine.daemon.lane import Lane, SoloSlot
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import Lease, Notification
@@ -68,8 +68,9 @@ class Dispatcher:
         self._postponing: Batcher[Deferral, None] = Batcher(self._postpone, max_batch=500, max_waiting=queue_size)
         deferred = max(1, queue_size // DEFERRED_SHARE)
         bound = min(lane_bound, queue_size)
+        alone = SoloSlot()
         self.lanes: Mapping[Channel, Lane] = {
-            c: Lane(c, bound, self._send_one, self._host, deferred_bound=deferred) for c in channels
+            c: Lane(c, bound, self._send_one, self._host, deferred_bound=deferred, solo_slot=alone) for c in channels
         }
 
     @property

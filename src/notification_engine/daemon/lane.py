@@ -3,7 +3,7 @@
 A tenth of the slots is kept for high and above. Hosts have shares: one that has not yet proven fast has one slot, and
 all such hosts together at most three quarters of the lane, in turns, so that slow receivers never become the head of
 the line.
-What ran alone before (poison) passes through one slot of its own.
+What is to run alone (poison) passes through a slot that all lanes of the process share: a death then has one suspect.
 
 What waits for its host's share is kept here up to a bound; past it, what waits for hosts that do not move is shed, so
 that it does not take the room of the process either.
@@ -28,6 +28,27 @@ MAX_HOSTS = 10_000
 log = get_logger("delivery-daemon")
 
 
+class SoloSlot:
+    """The one place of a process for what runs alone."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._lanes: list[Lane] = []
+
+    def join(self, lane: "Lane") -> None:
+        self._lanes.append(lane)
+
+    def take(self) -> bool:
+        free, self._taken = not self._taken, True
+        return free
+
+    def free(self) -> None:
+        """Every lane may have something that waits for it."""
+        self._taken = False
+        for lane in self._lanes:
+            lane.pump()
+
+
 class Lane:
     def __init__(
         self,
@@ -37,6 +58,7 @@ class Lane:
         host: Callable[[Work], str],
         *,
         deferred_bound: int | None = None,
+        solo_slot: SoloSlot | None = None,
     ) -> None:
         self.name = name
         self.bound = bound
@@ -48,7 +70,8 @@ class Lane:
         self._order = itertools.count()
         self._deferred: dict[str, list[tuple[int, int, str, Work]]] = {}  # heaps; the hosts in the order of their turns
         self._solo: deque[Work] = deque()
-        self._solo_running = False
+        self._solo_slot = solo_slot or SoloSlot()
+        self._solo_slot.join(self)
         self._by_host: Counter[str] = Counter()
         self._unproven_in_flight = 0
         self._fast: dict[str, bool] = {}
@@ -71,8 +94,7 @@ class Lane:
 
     def pump(self) -> None:
         """Starts what the bounds allow."""
-        if self._solo and not self._solo_running:
-            self._solo_running = True
+        if self._solo and self._solo_slot.take():
             self._start(self._solo.popleft(), "", solo=True)
         while self._heap and len(self._tasks) < self._room(-self._heap[0][0]):
             entry = heapq.heappop(self._heap)
@@ -157,7 +179,7 @@ class Lane:
         finally:
             self._free(host, unproven=unproven, seconds=time.monotonic() - started)
             if solo:
-                self._solo_running = False
+                self._solo_slot.free()
 
     def _free(self, host: str, *, unproven: bool, seconds: float) -> None:
         self._by_host[host] -= 1

@@ -23,3 +23,13 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
         return _EPOCH + int(milliseconds) * _MILLISECOND, document_id
     except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidRequest("The cursor is not one that this engine gave.", field="cursor") from error
+
+
+def encode_place(name: str) -> str:
+    """The cursor of a list that is ordered by name."""
+    return encode_cursor(_EPOCH, name)
+
+
+def decode_place(cursor: str | None) -> str:
+    """The name to go on after; the empty text begins. Raises InvalidRequest, field `cursor`."""
+    return decode_cursor(cursor)[1] if cursor else ""

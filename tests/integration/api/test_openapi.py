@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,16 @@ from notification_engine.api.models.read import Problem
 from notification_engine.domain.caller import Role
 
 PROBLEM = "application/problem+json"
+PUBLIC = {"health", "callbacks", "unsubscribe"}  # no token: signed, or opened by what was mailed; tests of their own
 UNKNOWN = "ntfy_00000000000000000000000000"
+UNKNOWNS = {  # by parameter: of the right form, and nowhere to be found
+    "key": "nobodys.template",
+    "name": "nobodys.type",
+    "delivery_id": "dlv_00000000000000000000000000_0",
+    "suppression_id": "sup_00000000000000000000000000000000",
+    "webhook_id": "whk_0",
+}
+UNSHOWN = {"callbacks": {"404"}, "unsubscribe": {"404", "400"}}  # pages, and what is not set up
 DESIGNED = [  # routes of the design; those that the document does not hold must be absent, not stubs
     ("POST", "/{notification_id}/cancel"),
     ("POST", "/{notification_id}/resend"),
@@ -36,7 +46,7 @@ DESIGNED = [  # routes of the design; those that the document does not hold must
     ("DELETE", "/users/u1/data"),
     ("POST", "/callbacks/sendgrid"),
     ("POST", "/callbacks/ses"),
-    ("GET", "/unsubscribe/token"),
+    ("GET", "/unsubscribe/{token}"),
 ]
 
 
@@ -105,13 +115,14 @@ async def test_every_operation_says_what_it_does_who_may_and_what_can_go_wrong(d
         assert operation.body["summary"], operation
         assert operation.body["description"].startswith("Roles:"), operation
         statuses = set(operation.body["responses"])
-        if operation.body["tags"] != ["health"]:
+        if not PUBLIC.intersection(operation.body["tags"]):
             assert operation.body["security"], operation
             assert "401" in statuses, operation
         if "requestBody" in operation.body:
             assert "422" in statuses, operation
-            assert operation.example, f"{operation}: give the route an example request"
-        for status in statuses:
+            examples = [content.get("example") for content in operation.body["requestBody"]["content"].values()]
+            assert None not in examples, f"{operation}: give the route an example request"
+        for status in statuses - UNSHOWN.get(operation.body["tags"][0], set()):
             for kind, content in operation.content(int(status)).items():
                 assert status.startswith("2") == (kind != PROBLEM), operation
                 assert "example" in content, f"{operation} {status}: add an example to api/examples.py"
@@ -134,13 +145,12 @@ async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None
 
 
 async def test_every_example_is_accepted_and_answered_as_documented(running: Running, document: dict[str, Any]) -> None:
-    last = sorted(operations(document), key=lambda o: o.method == "DELETE")
-    for operation in last:
+    private = [o for o in operations(document) if not PUBLIC.intersection(o.body["tags"]) or "health" in o.body["tags"]]
+    for operation in sorted(private, key=lambda o: o.method == "DELETE"):
         address = running.address + await filled(running, operation.path)
         headers = {"Authorization": f"Bearer {token('u1', Role.ADMIN, Role.SERVICE, Role.USER)}"}
-        async with running.session.request(
-            operation.method, address, json=operation.example, headers=headers
-        ) as answer:
+        headers |= {"Content-Type": "text/csv"} if "data" in sent(operation) else {}
+        async with running.session.request(operation.method, address, headers=headers, **sent(operation)) as answer:
             assert str(answer.status) in operation.body["responses"], (operation, answer.status, await answer.text())
             assert answer.status == operation.success, (operation, await answer.text())
             if answer.status == 204:
@@ -157,8 +167,45 @@ async def test_every_example_is_accepted_and_answered_as_documented(running: Run
                     assert set(operation.content(200)["application/json"]["example"]) <= set(body), operation
 
 
+def sent(operation: Operation) -> dict[str, Any]:
+    """The example request, of whatever kind it is."""
+    content = operation.body.get("requestBody", {}).get("content", {})
+    if "text/csv" in content:
+        return {"data": content["text/csv"]["example"].encode()}
+    return {"json": operation.example}
+
+
+async def dead_letter(running: Running) -> str:
+    await running.register("http://127.0.0.1:9/closed", "dead.letter")
+    notification_id = await running.accept(message("u1", notification_type="dead.letter", channels=["webhook"]))
+    return str((await running.settled(notification_id))["deliveries"][0]["delivery_id"])
+
+
+async def made(running: Running, method: str, path: str, body: Any) -> dict[str, Any]:
+    status, answer = await running.call(method, path, body, as_=token("u1", Role.ADMIN))
+    assert status in {200, 201}, answer
+    return dict(answer)
+
+
 async def filled(running: Running, path: str) -> str:
     """The path with ids of things that exist."""
+    if path.endswith("/cancel"):
+        body = message("u1", scheduled_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+        path = path.replace("{notification_id}", await running.accept(body))
+    if path.endswith("/recover"):
+        path += "?since=2026-01-01T00:00:00Z"
+    if "{key}" in path:
+        parts = {"subject": "Build {{ number }}", "text": "It has ended."}
+        await made(running, "PUT", "/templates/build.filled", {"locales": {"en": parts}, "sample_data": {"number": 7}})
+        path = path.replace("{key}", "build.filled")
+    if "{name}" in path:
+        await made(running, "PUT", "/types/build.filled", {"channels": ["in_app"]})
+        path = path.replace("{name}", "build.filled")
+    if "{suppression_id}" in path:
+        row = {"address": f"{uuid.uuid4().hex}@example.org", "reason": "manual"}
+        path = path.replace("{suppression_id}", (await made(running, "POST", "/suppressions", row))["suppression_id"])
+    if "{delivery_id}" in path:
+        path = path.replace("{delivery_id}", await dead_letter(running))
     if "{notification_id}" in path:
         status, answer = await running.call("POST", "", message("u1"), as_=token("u1", Role.SERVICE))
         assert status == 202
@@ -172,7 +219,8 @@ async def filled(running: Running, path: str) -> str:
 async def problem(shared: Running, operation: Operation, path: str, body: Any, as_: str | None) -> Problem | None:
     """The problem that came, which must be a documented one; None for a success."""
     headers = {"Authorization": f"Bearer {as_}"} if as_ else {}
-    async with shared.session.request(operation.method, shared.address + path, json=body, headers=headers) as answer:
+    address = shared.address + path + ("?since=2026-01-01T00:00:00Z" if path.endswith("/recover") else "")
+    async with shared.session.request(operation.method, address, json=body, headers=headers) as answer:
         if answer.status < 400:
             return None
         assert answer.content_type == PROBLEM, operation
@@ -185,8 +233,9 @@ async def problem(shared: Running, operation: Operation, path: str, body: Any, a
 
 async def test_every_operation_but_health_refuses_who_is_unknown(shared: Running, document: dict[str, Any]) -> None:
     for operation in operations(document):
-        path = operation.path.replace("{notification_id}", UNKNOWN).replace("{webhook_id}", "whk_0")
-        found = await problem(shared, operation, path, operation.example, None)
+        if PUBLIC.intersection(operation.body["tags"]) - {"health"}:
+            continue
+        found = await problem(shared, operation, nowhere(operation.path), operation.example, None)
         if operation.body["tags"] == ["health"]:
             assert found is None, operation
         else:
@@ -194,18 +243,25 @@ async def test_every_operation_but_health_refuses_who_is_unknown(shared: Running
             assert found.status == 401, operation
 
 
+def nowhere(path: str) -> str:
+    """The path with ids of things that do not exist."""
+    return re.sub(r"\{(\w+)\}", lambda found: UNKNOWNS.get(found[1], UNKNOWN), path)
+
+
 async def test_documented_refusals_come(shared: Running, document: dict[str, Any]) -> None:
     """403 for a token without a role, 404 for what is not there, 422 for an unknown field or a bad limit."""
     nobody = shared.engine.app.state.services.tokens.issue("nobody", [], 5)
     admin = token("admin", Role.ADMIN)
     for operation in operations(document):
-        path = re.sub(r"\{\w+\}", UNKNOWN, operation.path)
+        if PUBLIC.intersection(operation.body["tags"]):
+            continue
+        path = nowhere(operation.path)
         documented = operation.body["responses"]
         if "403" in documented:
             found = await problem(shared, operation, path, operation.example, nobody)
             assert found is not None, operation
             assert found.status == 403, operation
-        if "{" in operation.path:
+        if "{" in operation.path and "404" in documented:
             found = await problem(shared, operation, path, operation.example, admin)
             assert found is not None, operation
             assert found.status == 404, operation
@@ -227,7 +283,7 @@ async def test_what_is_not_built_is_absent(shared: Running, document: dict[str, 
     for method, path in DESIGNED:
         if (method, path) in built:
             continue
-        address = f"{shared.address}{API}{path.replace('{notification_id}', UNKNOWN)}"
+        address = f"{shared.address}{API}{nowhere(path)}"
         headers = {"Authorization": f"Bearer {token('a', Role.ADMIN)}"}
         async with shared.session.request(method, address, json={"read": True}, headers=headers) as answer:
             assert answer.status in {404, 405}, (method, path)
@@ -258,8 +314,11 @@ async def test_every_list_has_pages_and_a_next_link(running: Running, document: 
             seen += [json.dumps(i, sort_keys=True) for i in items]
             address, pages = (str(following["url"]) if following else None), pages + 1
             assert following is None or "limit=2" in address
-        if seen:
-            assert (len(seen), len(set(seen)), pages) == (5, 5, 3), operation
+        assert len(seen) == len(set(seen)), operation
+        if not operation.path.endswith(("/templates", "/types")):  # which the engine brings itself
+            assert not seen or (len(seen), pages) == (5, 3), operation
+        else:
+            assert pages == -(-len(seen) // 2) > 10, operation
 
 
 async def until_written(running: Running, user: str, rows: int) -> None:

@@ -78,7 +78,8 @@ def test_check_config_prints_every_setting_and_no_secret(invoke: Callable[..., E
         "AWS_SECRET_ACCESS_KEY": "aws-key",
     }
     url = "mongodb://engine:db-password@db.example.org/?replicaSet=rs0"
-    ended = invoke("check-config", MONGODB_URL=url, **secrets)
+    given = secrets | {"SENDGRID_FROM_EMAIL": "engine@example.org", "AWS_ACCESS_KEY_ID": "aws-id"}
+    ended = invoke("check-config", MONGODB_URL=url, **given)
     assert (ended.code, ended.err) == (0, "")
     values = dict(line.split("=", 1) for line in ended.out.splitlines())
     assert values["ENVIRONMENT"] == "production"
@@ -87,7 +88,8 @@ def test_check_config_prints_every_setting_and_no_secret(invoke: Callable[..., E
     for name, secret in secrets.items():
         assert values[name] == "********"
         assert secret not in ended.out
-    assert values["AWS_ACCESS_KEY_ID"] == ""
+    assert values["AWS_ACCESS_KEY_ID"] == "********"
+    assert values["SES_FROM_EMAIL"] == ""
     documented = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
     assert list(values) == documented
 

@@ -44,7 +44,7 @@ def assert_refused(ended: Ended, *names: str) -> None:
         ({"DEBUG": "perhaps"}, "DEBUG"),
         ({"ENVIRONMENT": "staging"}, "ENVIRONMENT"),
         ({"EMAIL_PROVIDER": "pigeon"}, "EMAIL_PROVIDER"),
-        ({"EMAIL_PROVIDER": "sendgrid"}, "EMAIL_PROVIDER"),
+        ({"EMAIL_PROVIDER": "sendgrid"}, "SENDGRID_API_KEY"),
         ({"EMAIL_PROVIDER": "smtp"}, "SMTP_HOST"),
         ({"SMTP_HOST": "mail.example.org"}, "SMTP_FROM_EMAIL"),
         ({"SMTP_PORT": "70000"}, "SMTP_PORT"),
@@ -67,7 +67,7 @@ def test_a_wrong_setting_is_named(invoke: Callable[..., Ended], change: dict[str
 
 async def test_every_fault_is_said_at_once(command: Run) -> None:
     ended = await (await command("serve", DEBUG="true", EMAIL_PROVIDER="ses")).ended()
-    assert_refused(ended, "MONGODB_URL", "DEBUG", "EMAIL_PROVIDER", "JWT_SECRET_KEY")
+    assert_refused(ended, "MONGODB_URL", "DEBUG", "SES_FROM_EMAIL", "JWT_SECRET_KEY")
 
 
 async def test_a_disabled_daemon_is_no_daemon(command: Run) -> None:

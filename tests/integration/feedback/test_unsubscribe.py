@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -230,3 +231,35 @@ async def test_what_is_transactional_is_sent_against_the_preferences(
     document = await running.engine.database.collection("notifications").find_one({"_id": notification_id})
     assert document is not None
     assert document["transactional"] is True
+
+
+RUN = {
+    "url": "https://app.example.org/runs/4711",
+    "run": {"id": 4711, "name": "Checkout"},
+    "tests": {"total": 2, "passed": 2, "failed": 0, "skipped": 0},
+}
+
+
+@pytest.mark.parametrize(("locale", "word"), [("en", "Unsubscribe"), ("de", "Abbestellen")])
+async def test_a_templates_footer_holds_the_link(public: Running, mailbox: Mailbox, locale: str, word: str) -> None:
+    recipient = {"user_id": "u1", "email": "u1@example.org", "locale": locale}
+    body = message(channels=["email"], notification_type="test_execution.completed", data=RUN)
+    body |= {"recipients": [recipient]}
+    body.pop("title")
+    body.pop("body")
+    assert (await public.settled(await public.accept(body)))["status"] == "accepted"
+    (received,) = mailbox.messages
+    found = LINK.search(str(received["List-Unsubscribe"]))
+    assert found
+    parts = {p.get_content_type(): p.get_content() for p in received.walk() if not p.is_multipart()}
+    assert re.search(rf'<a href="{re.escape(found[0])}"[^>]*>{word}</a>', unescape(parts["text/html"]))
+    assert parts["text/plain"].count(found[0]) == 1
+
+
+async def test_a_type_that_operators_made_transactional_cannot_be_switched_off(public: Running) -> None:
+    changed = {"channels": ["email"], "transactional": True}
+    status, answer = await public.call("PUT", "/types/test.message", changed)
+    assert status in {200, 201}, answer
+    before = (await stored(public))["notification_preferences"]
+    assert (await ask(public, "POST", a_token(), data=CLICK))[0] == 404
+    assert (await stored(public))["notification_preferences"] == before == []

@@ -21,7 +21,7 @@ LEASE = 60.0
 
 
 def notifications_of(database: Database, clock: Clock, *, several_daemons: bool = False) -> Notifications:
-    return Notifications(database, clock, max_waiting_bytes=20_000, several_daemons=several_daemons)
+    return Notifications(database, clock, max_waiting_bytes=64 * 1024 * 1024, several_daemons=several_daemons)
 
 
 @dataclass

@@ -271,6 +271,36 @@ async def test_what_ran_alone_before_runs_alone_again_in_a_slot_of_its_own(new: 
     assert len(rig.begun) == 8
 
 
+async def test_lanes_of_one_process_share_the_slot_of_what_runs_alone() -> None:
+    """Two suspects at once would both count a death that only one of them brought."""
+    running: list[Work] = []
+    gates = {name: asyncio.Event() for name in ("first", "second")}
+    slot = lane_module.SoloSlot()
+
+    def lane(name: str) -> Lane:
+        async def send(work: Work) -> None:
+            running.append(work)
+            await gates[name].wait()
+            running.remove(work)
+
+        return Lane(name, 5, send, lambda work: "", solo_slot=slot)
+
+    lanes = [lane("first"), lane("second")]
+    suspects = [a_work("", index=i, solo=True) for i in range(2)]
+    for one, suspect in zip(lanes, suspects, strict=True):
+        one.put(suspect)
+        one.pump()
+    await asyncio.sleep(0)
+    assert running == suspects[:1]
+    gates["first"].set()
+    await lanes[0].drained()
+    await asyncio.sleep(0)
+    assert running == suspects[1:]
+    gates["second"].set()
+    await lanes[1].drained()
+    assert running == []
+
+
 async def test_a_send_that_fails_frees_its_slot_and_its_host(new: NewRig) -> None:
     rig = new(2)
     await rig.put(*works("host", 3, P.HIGH))

@@ -69,7 +69,7 @@ def leased(clock: Clock) -> Notification:
 async def test_work_whose_lease_lapsed_is_left_to_the_next_claim(asleep_seconds: float, sends: int) -> None:
     clock, hook, settle = Clock(), Hook(), Outcomes()
     nothing: Any = None
-    send = Send({Channel.WEBHOOK: hook}, settle, nothing, nothing, Unwatched(), clock)  # type: ignore[arg-type]
+    send = Send({Channel.WEBHOOK: hook}, settle, nothing, nothing, Unwatched(), nothing, clock, patience_seconds=1)  # type: ignore[arg-type]
     notification = leased(clock)
     pass_time(clock, asleep_seconds)
     await send.send(Work(notification, notification.deliveries[0], 1))
