@@ -105,6 +105,29 @@ async def test_an_unknown_service_is_refused(tmp_path: Path) -> None:
         await sentinel.kill()
 
 
+RIGHTS = ("on", ">p", "&ne:*", "-@all", "+@pubsub", "+ping")  # as docs/scaling.md says
+
+
+async def test_the_documented_rights_are_enough(server: Start, tmp_path: Path) -> None:
+    place = await server(RedisServer(redis_7(), tmp_path))
+    await place.ask("ACL", "SETUSER", "engine", *RIGHTS)
+    cluster = RedisCluster(valkey(), tmp_path)
+    try:
+        await cluster.start()
+        for node in cluster.nodes:
+            await node.ask("ACL", "SETUSER", "engine", *RIGHTS, "+cluster|slots")
+        for url in (place.url, cluster.url):
+            mine = url.replace("://", "://engine:p@")
+            one, two = a_bus(mine), a_bus(mine, "two")
+            await one.start()
+            await two.start()
+            await heard_by(one, two, "user:u1")
+            await one.stop()
+            await two.stop()
+    finally:
+        await cluster.kill()
+
+
 async def heard_by(teller: RedisBus, listener: RedisBus, topic: str) -> None:
     """Told again and again, until it arrives."""
     came = asyncio.Event()
