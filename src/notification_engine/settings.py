@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.net.guard import Guard
+from notification_engine.realtime.redis_address import RedisAddress, parse_redis_url
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import TOPIC_PATTERN
 
@@ -50,6 +51,15 @@ class Settings(BaseSettings):
     DATABASE_CONNECTION_POOL_SIZE: Positive = Field(20, description="The driver's maxPoolSize of a process.")
     MONGODB_DATA_DIR: Path = Field(Path("var/mongodb"), description="Directory of the embedded MongoDB.")
     MONGOD_BINARY: str | None = Field(None, description="The embedded server's program; else PATH, else the extra.")
+
+    REDIS_URL: str | None = Field(
+        None,
+        repr=False,
+        description="Signals between replicas: redis://, rediss://, redis+sentinel://, redis+cluster://. Unset: none.",
+    )
+    LIVE_POLL_SECONDS: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        1, description="How often what other replicas accepted is looked for in the database, seconds."
+    )
 
     JWT_SECRET_KEY: SecretStr | None = Field(None, description="Shared key of the tokens, 32 bytes or more.")
     JWT_ALGORITHM: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="The one algorithm accepted.")
@@ -165,6 +175,11 @@ class Settings(BaseSettings):
         return self.ENVIRONMENT == "development"
 
     @property
+    def redis_address(self) -> RedisAddress | None:
+        """Raises ValueError, but not after `load_settings`."""
+        return parse_redis_url(self.REDIS_URL) if self.REDIS_URL else None
+
+    @property
     def log_level(self) -> str:
         return self.LOG_LEVEL or ("DEBUG" if self.DEBUG else "INFO")
 
@@ -244,11 +259,21 @@ def _problems(s: Settings) -> list[str]:
     problems += _feedback_problems(s)
     if s.MONGODB_URL is not None and not s.MONGODB_URL.startswith(("mongodb://", "mongodb+srv://")):
         problems.append("MONGODB_URL: must begin with mongodb:// or mongodb+srv://.")
+    problems += _redis_problems(s)
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
         problems.append(f"LOG_FILE: {s.LOG_FILE} cannot be written.")
     return problems
+
+
+def _redis_problems(s: Settings) -> list[str]:
+    try:
+        address = s.redis_address
+    except ValueError as error:
+        return [f"REDIS_URL: {error}."]
+    files = [value for _, value in address.tls_options if isinstance(value, str)] if address else []
+    return [f"REDIS_URL: {file} cannot be read." for file in files if not os.access(file, os.R_OK)]
 
 
 def _email_problems(s: Settings) -> list[str]:
@@ -331,7 +356,7 @@ def masked(settings: Settings) -> Mapping[str, str]:
     for name, value in settings.model_dump().items():
         if isinstance(value, SecretStr):
             shown[name] = "********"
-        elif name == "MONGODB_URL" and value:
+        elif name in {"MONGODB_URL", "REDIS_URL"} and value:
             shown[name] = _masked_address(value)
         else:
             shown[name] = "" if value is None else str(value)
@@ -344,5 +369,5 @@ def _masked_address(url: str) -> str:
     if not separator:
         return "********"
     before, _, place = rest.rpartition("@")
-    place = re.sub(r"(?i)([?&](?:[a-z]*password|authMechanismProperties)=)[^&]*", r"\1********", place)
+    place = re.sub(r"(?i)([?&](?:[a-z_]*password|authMechanismProperties)=)[^&]*", r"\1********", place)
     return scheme + separator + ("********@" if before else "") + place

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import version as package_version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -40,6 +41,7 @@ from notification_engine.health.background import Checks, Heartbeat, Sampler
 from notification_engine.health.conservation import Conservation
 from notification_engine.health.ledger import Ledger
 from notification_engine.health.metrics import Metrics
+from notification_engine.health.presence import Presence
 from notification_engine.health.probe import Health
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_ulid
@@ -50,6 +52,10 @@ from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
+from notification_engine.realtime.invalidation import Invalidation
+from notification_engine.realtime.live_poll import LivePoll
+from notification_engine.realtime.local_bus import LocalBus
+from notification_engine.realtime.wake import Wake
 from notification_engine.rendering.builtin import builtin_templates
 from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.pool import Pool, PoolLimits
@@ -92,6 +98,9 @@ from notification_engine.storage.tickets import Tickets
 from notification_engine.storage.types import Types
 from notification_engine.storage.walk import Walk
 
+if TYPE_CHECKING:
+    from notification_engine.realtime.redis_bus import RedisBus
+
 CONSOLE_SENDER = "notifications@localhost"
 DATABASE_SECONDS = 30.0  # how long a start waits for a primary
 COMMIT_WAITING_BYTES = 64 * 1024 * 1024
@@ -125,7 +134,9 @@ class Engine:
         self.settings = settings
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{new_ulid()[-6:]}"
         self._exclusive = exclusive
+        self._serves = role is not EngineRole.DAEMON
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
+        self.bus = self._build_bus()
         self._build_stores(url)
         self._build_templates()
         self._build_channels()
@@ -141,6 +152,7 @@ class Engine:
             log.info("Migrations were run", migrations=ran)
         if self._exclusive and (freed := await self.notifications.free_all()):
             log.info("Leases of a process that ended are free again", count=freed)
+        await self.bus.start()
         await self.health.run_once()
         for loop in self._loops:
             await loop.start()
@@ -157,6 +169,7 @@ class Engine:
         if self.dispatcher is not None:
             longest = max(sender.attempt_seconds for sender in self.senders.values())
             await self.dispatcher.drain(longest + DRAIN_MARGIN_SECONDS)
+            self.wake.due()  # what was given back is for the others
         await self._announce.drain()
 
     async def stop(self) -> None:
@@ -169,12 +182,21 @@ class Engine:
             await self._reports.gone()
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
+        await self.bus.stop()
         await self.email.close()
         await self.pool.close()
         await self.outbound.close()
         await self.providers_out.close()
         await self.aws_out.close()
         await self.database.close()
+
+    def _build_bus(self) -> "LocalBus | RedisBus":
+        address = self.settings.redis_address
+        if address is None:
+            return LocalBus()
+        from notification_engine.realtime.redis_bus import RedisBus  # heavy: only where Redis is configured
+
+        return RedisBus(address, namespace=f"ne:{self.settings.MONGODB_DATABASE}", replica=self.replica)
 
     def _build_stores(self, url: str) -> None:
         s = self.settings
@@ -198,14 +220,21 @@ class Engine:
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
+        self.wake = Wake(self.bus, self._wake)
+        self._invalidation = Invalidation(self.bus)
+        self._invalidation.join("preferences", self.preferences)
+        self._invalidation.join("endpoints", self.endpoints)
 
     def _build_templates(self) -> None:
         s = self.settings
         limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 10)
         self.pool = Pool(limits)
         self.renderer = PoolRenderer(self.pool)
-        self.templates = Templates(TemplateDocuments(self.database), self.renderer, builtin_templates())
-        self.catalogue = Catalogue(Types(self.database))
+        documents, types = TemplateDocuments(self.database), Types(self.database)
+        self._invalidation.join("templates", documents)
+        self._invalidation.join("types", types)
+        self.templates = Templates(documents, self.renderer, builtin_templates())
+        self.catalogue = Catalogue(types)
 
     def _build_channels(self) -> None:
         s = self.settings
@@ -253,7 +282,7 @@ class Engine:
 
     def _build_services(self) -> None:
         s = self.settings
-        self.hub = Hub(s.WEBSOCKET_MAX_CONNECTIONS)
+        self.hub = Hub(s.WEBSOCKET_MAX_CONNECTIONS, bus=self.bus, inbox=self.notifications, now=self.clock.now)
         self._announce = Announce(self.history, self.metrics, self.ledger, self.clock)
         self.settle = Settle(
             self.notifications,
@@ -297,6 +326,7 @@ class Engine:
             self.hub,
             email_available=bool(self.email.provider_names),
             handover=self.dispatcher,
+            left_due=self.wake.due,
         )
 
     def _build_dispatcher(self) -> Dispatcher:
@@ -332,6 +362,8 @@ class Engine:
             heartbeat_seconds=s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL,
             version=package_version("notification-engine"),
             checks=self._checks.shown,
+            bus=self.bus,
+            presence=Presence(self._reports, self.replica, self.hub.counts),
         )
         self.sweeper: Sweeper | None = None
         daemon: list[Loop] = []
@@ -342,11 +374,14 @@ class Engine:
                 interval_seconds=s.SWEEP_INTERVAL_SECONDS,
                 batch_size=s.NOTIFICATION_DAEMON_BATCH_SIZE,
             )
+            self.wake.listen()
             walk = Walk(self.database, "history")
             breakers = BreakerLoop([relay.breaker for relay in self.email.relays])
             daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock), breakers]
         heartbeat = Heartbeat(self._reports, self.health, s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL)
         self._loops: list[Loop] = [self.health, heartbeat, self.ledger, *daemon]
+        if self._serves:
+            self._loops.append(LivePoll(self.hub, self.notifications, self.clock, s.LIVE_POLL_SECONDS))
         if s.METRICS_COLLECTION_ENABLED:
             self._loops.append(Sampler(self._reports, self.health, s.METRICS_RETENTION_DAYS))
         if s.HEALTH_CHECK_ENABLED:
@@ -360,7 +395,7 @@ class Engine:
             notifications=self.notifications,
             history=self.history,
             interventions=self.interventions,
-            intervene=Intervene(self.interventions, self._wake),
+            intervene=Intervene(self.interventions, self.wake.due),
             preferences=self.preferences,
             suppressions=self.suppressions,
             feedback=self.feedback,

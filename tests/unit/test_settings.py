@@ -358,6 +358,20 @@ def test_no_form_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch)
     assert "hunter2" not in repr(masked(settings))
 
 
+def test_no_password_of_redis_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "redis+sentinel://ada:hunter2@a,b/main?sentinel_username=bob&sentinel_password=hunter2"
+    settings = loaded(monkeypatch, REDIS_URL=url)
+    assert "hunter2" not in repr(settings) + repr(masked(settings))
+    assert masked(settings)["REDIS_URL"].startswith("redis+sentinel://********@a,b/main?")
+
+
+@pytest.mark.parametrize("url", ["cache:6379", "redis://a,b", "redis+sentinel://a", "redis://a?x=hunter2"])
+def test_an_address_of_redis_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^REDIS_URL: ") as error:
+        loaded(monkeypatch, REDIS_URL=url)
+    assert "hunter2" not in str(error.value)
+
+
 def test_the_masked_settings_are_all_settings_with_their_effective_values(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = masked(loaded(monkeypatch, SMTP_PORT="26", SMTP_PASSWORD="hunter2"))
     assert list(shown) == list(Settings.model_fields)

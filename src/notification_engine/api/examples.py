@@ -73,12 +73,35 @@ _WEBHOOK = {
 _LANE = {"queued": 0, "in_flight": 1, "bound": 250}
 _LANES = {"in_app": _LANE, "email": _LANE, "webhook": _LANE}
 _LIVE = {"connections": 12, "users": 9, "max": 1000}
+_FLEET = {
+    "connections": 20,
+    "users": 15,
+    "replicas": [
+        {"replica": "engine-0-17-4q2k9x", "age_seconds": 0.0, **_LIVE},
+        {"replica": "engine-1-17-8zt3mm", "age_seconds": 12.4, "connections": 8, "users": 6, "max": 1000},
+    ],
+}
+_BUS = {
+    "kind": "redis",
+    "status": "up",
+    "reason": None,
+    "since": _AT,
+    "mode": "single",
+    "sharded": True,
+    "topics": 14,
+    "waiting": 0,
+    "told": 5120,
+    "heard": 4980,
+    "dropped": 0,
+    "refused": 0,
+    "links": 1,
+}
 _QUEUE = {"waiting": 3, "due": 1, "oldest_due_ms": 40, "age_seconds": 1.5}
 _POOL = {"in_use": 1, "idle": 4, "waiting": 0, "max": 20}
 _DAEMON = {"lanes": _LANES, "leases_held": 3, "room": 997, "draining": False}
 _LOOPS = {"sweeper": {"last_beat": _AT, "errors": 0, "late": False}}
 _CHANNELS = {
-    "in_app": {"providers": ["in_app"], "lane": _LANE, "live": _LIVE},
+    "in_app": {"providers": ["in_app"], "lane": _LANE, "live": _LIVE, "fleet": _FLEET},
     "email": {"providers": ["smtp"], "lane": _LANE},
     "webhook": {"providers": ["webhook"], "lane": _LANE},
 }
@@ -90,6 +113,7 @@ _STATUS = {
     "database": {"status": "up", "ping_ms": 1.2, "seconds_since_primary": 1.5, "pool": _POOL},
     "queue": _QUEUE,
     "daemon": {"status": "running", "loops": _LOOPS, **_DAEMON},
+    "bus": _BUS,
     "channels": _CHANNELS,
     "checks": {"indexes": {"healthy": True, "missing": []}, "checked_at": _AT, "uptime_share": 1.0},
 }

@@ -127,6 +127,7 @@ class _Session:
     async def run(self) -> None:
         """Reads, writes and watches until one of the three ends; the others end with it. The writer ends when the
         connection is closed, by whomever, within `LAST_FRAME_SECONDS` even if the client takes nothing."""
+        await self._given.hub.catch_up(self._connection)
         self._connection.push(await hello(self._given, self._caller))
         writing = asyncio.create_task(self._write())
         tasks = [writing, asyncio.create_task(self._read()), asyncio.create_task(self._watch())]

@@ -59,6 +59,7 @@ class _EventStream(StreamingResponse):
 
 
 async def _events(given: ApiServices, caller: Caller, connection: Connection, last: str | None) -> AsyncIterator[bytes]:
+    await given.hub.catch_up(connection)
     yield _event(await hello(given, caller), with_id=not last)  # a resuming client's place is behind the replay
     if last:
         async for missed in replay(given, caller.sub, last):

@@ -30,7 +30,11 @@ class Heartbeat(Loop):
     async def run_once(self) -> None:
         """Kept for two beats and a little: two missed, and the replica counts as gone."""
         daemon = await self._health.daemon()
-        state = {"status": daemon["status"], "loops": daemon["loops"]}
+        state = {
+            "status": daemon["status"],
+            "loops": daemon["loops"],
+            "connections": dict(self._health.connections()),
+        }
         await self._reports.beat(state, timedelta(seconds=2 * self.interval_seconds + 1))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from notification_engine.domain.breaker import BreakerState
 from notification_engine.domain.errors import EngineError
 from notification_engine.health.metrics import Metrics
+from notification_engine.health.presence import Presence
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.loop import Loop
 
@@ -30,6 +31,11 @@ class ProbedDatabase(Protocol):
 
 class ProbedQueue(Protocol):
     async def queue_depth(self) -> dict[str, int]: ...
+
+
+class ProbedBus(Protocol):
+    def shown(self) -> Mapping[str, Any]: ...
+    def figures(self) -> Mapping[str, int]: ...
 
 
 class Health(Loop):
@@ -51,6 +57,8 @@ class Health(Loop):
         version: str,
         breakers: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         checks: Callable[[], Mapping[str, Any]] = dict,
+        bus: ProbedBus | None = None,
+        presence: Presence | None = None,
     ) -> None:
         super().__init__(PROBE_SECONDS)
         self._database = database
@@ -58,7 +66,9 @@ class Health(Loop):
         self._metrics = metrics
         self._clock = clock
         self._daemon = daemon
-        self._connections = connections
+        self.connections = connections
+        self._bus = bus
+        self._presence = presence
         self._breakers = breakers
         self._providers = providers
         self._heartbeat_seconds = heartbeat_seconds
@@ -77,6 +87,8 @@ class Health(Loop):
             await self._database.synchronise(self._clock)
             self._last_primary = time.monotonic()
             self._depth = (time.monotonic(), await self._queue.queue_depth())
+            if self._presence is not None:
+                await self._presence.look()
 
     def ready(self) -> bool:
         return not self.draining and time.monotonic() - self._last_primary < NOT_READY_AFTER_SECONDS
@@ -87,7 +99,8 @@ class Health(Loop):
     async def status(self) -> dict[str, Any]:
         database = await self._ping()
         daemon = await self.daemon()
-        healthy = database["status"] == "up" and daemon["status"] in {"running", "disabled"}
+        bus = self._bus_state()
+        healthy = database["status"] == bus["status"] == "up" and daemon["status"] in {"running", "disabled"}
         return {
             "status": "draining" if self.draining else "healthy" if healthy else "degraded",
             "ready": self.ready(),
@@ -96,6 +109,7 @@ class Health(Loop):
             "database": database | {"pool": self._database.pool()},
             "queue": self._queue_figures(),
             "daemon": daemon,
+            "bus": bus,
             "channels": await self.channels(),
             "checks": dict(self._checks()),
         }
@@ -122,7 +136,9 @@ class Health(Loop):
             name: {"providers": providers, "lane": lanes.get(name)} for name, providers in self._providers.items()
         }
         shown.setdefault("email", {})["breakers"] = dict(self._breakers())
-        shown["in_app"] = shown.get("in_app", {}) | {"live": dict(self._connections())}
+        shown["in_app"] = shown.get("in_app", {}) | {"live": dict(self.connections())}
+        if self._presence is not None:
+            shown["in_app"]["fleet"] = self._presence.shown()
         return shown
 
     async def metrics_json(self) -> dict[str, Any]:
@@ -132,18 +148,24 @@ class Health(Loop):
             "queue": self._queue_figures(),
             "database_pool": self._database.pool(),
             "daemon": dict(self._daemon()),
-            "connections": dict(self._connections()),
+            "connections": dict(self.connections()),
             "clock_skew_seconds": self._clock.skew_seconds,
         }
 
     async def metrics_text(self) -> str:
         figures: dict[str, float] = {f"pool_{k}": v for k, v in self._database.pool().items()}
-        figures |= {f"live_{k}": v for k, v in self._connections().items()}
+        figures |= {f"live_{k}": v for k, v in self.connections().items()}
         figures |= {f"queue_{k}": v for k, v in self._queue_figures().items() if v is not None}
         figures |= {f"breaker_{name}": _BREAKER_FIGURE[view["state"]] for name, view in self._breakers().items()}
+        if self._bus is not None:
+            figures |= {f"bus_{k}": v for k, v in self._bus.figures().items()}
+            figures["bus_up"] = float(self._bus_state()["status"] == "up")
         for lane, state in self._daemon().get("lanes", {}).items():
             figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
         return self._metrics.text(figures)
+
+    def _bus_state(self) -> dict[str, Any]:
+        return dict(self._bus.shown()) if self._bus is not None else {"kind": "local", "status": "up", "reason": None}
 
     def _queue_figures(self) -> dict[str, Any]:
         if self._depth is None:

@@ -8,7 +8,7 @@ dead process left half done.
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -105,6 +105,7 @@ class Intake:
         *,
         email_available: bool,
         handover: Handover | None = None,
+        left_due: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._preferences = preferences
@@ -117,6 +118,7 @@ class Intake:
         self._live = live
         self._email_available = email_available
         self._handover = handover
+        self._left_due = left_due
 
     async def accept(
         self, caller: Caller, request: NotificationRequest, *, idempotency_key: str | None
@@ -327,6 +329,9 @@ class Intake:
 
     def _announce(self, stored: list[Notification]) -> None:
         self._observer.accepted(stored)
+        now = self._clock.now()
+        if any(n.due_at is not None and n.due_at <= now for n in stored):
+            self._left_due()  # without a lease of ours: whoever has room may have it at once
         for notification in stored:
             if notification.inbox and notification.inbox.visible_at:
                 self._live.surfaced(notification)

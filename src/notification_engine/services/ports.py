@@ -1,6 +1,6 @@
 """What the use cases need from below and beside them: Protocols only. Storage, channels and realtime implement them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -308,6 +308,53 @@ class EndpointStore(Protocol):
     async def observe(self, endpoint_id: str, *, ok: bool) -> datetime | None:
         """Keeps since when an endpoint has been failing, and answers it; None while it works."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surfaced:
+    """That a notification is in the inbox of its user, and since when."""
+
+    id: str
+    user_id: str
+    visible_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last heartbeat of a replica that lives, so many seconds ago."""
+
+    replica: str
+    age_seconds: float
+    connections: Mapping[str, int]
+
+
+class SurfacedStore(Protocol):
+    """What surfaced lately, for many users at once, as a majority has it."""
+
+    async def surfaced_since(
+        self, user_ids: Sequence[str], since: datetime, limit: int, *, newest: bool = False
+    ) -> list[Surfaced]:
+        """Oldest first, or newest first, from the index alone."""
+        ...
+
+    async def surfaced(self, ids: Sequence[str]) -> list[Notification]:
+        """In the order in which they surfaced; what is no longer in an inbox is left out."""
+        ...
+
+
+class Bus(Protocol):
+    """Hints between replicas. What is told may be lost, late or doubled: nothing may depend on it, and the database
+    has the truth. Nobody hears itself."""
+
+    reaches_others: bool
+
+    def tell(self, topic: str, message: bytes) -> None:
+        """To the other replicas that listen. Never waits; past its bound it drops and counts. An empty message that
+        still waits is not told twice."""
+        ...
+
+    def listen(self, topic: str, hear: Callable[[bytes], None]) -> None: ...
+    def leave(self, topic: str) -> None: ...
 
 
 class Live(Protocol):

@@ -11,6 +11,7 @@ from notification_engine.domain.cursor import decode_cursor, encode_cursor
 from notification_engine.domain.errors import NotFound
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.services.ports import Page
+from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
 
 CACHE_SECONDS = 5.0
@@ -22,10 +23,11 @@ class Cipher(Protocol):
     def decrypt(self, sealed: bytes) -> bytes: ...
 
 
-class Endpoints:
+class Endpoints(Cached):
     """Implements `services.ports.EndpointStore`, and what operators do with endpoints."""
 
     def __init__(self, database: Database, cipher: Cipher) -> None:
+        super().__init__()
         self._collection = database.collection("notification_webhook_endpoints")
         self._cipher = cipher
         self._cached: dict[str, WebhookEndpoint] = {}
@@ -44,7 +46,7 @@ class Endpoints:
                 {"$set": {"enabled": False, "disabled_reason": reason}},
                 return_document=ReturnDocument.AFTER,
             )
-        self._cached_until = 0.0
+        self.changed("")
         return self._endpoint(document) if document else None
 
     async def observe(self, endpoint_id: str, *, ok: bool) -> datetime | None:
@@ -78,7 +80,7 @@ class Endpoints:
             document = await self._collection.find_one_and_update(
                 {"_id": endpoint_id}, [{"$set": values}], return_document=ReturnDocument.AFTER
             )
-        self._cached_until = 0.0
+        self.changed("")
         return self._endpoint(_there(document))
 
     async def create(self, endpoint: WebhookEndpoint) -> None:
@@ -94,7 +96,7 @@ class Endpoints:
         }
         with translated():
             await self._collection.insert_one(document)
-        self._cached_until = 0.0
+        self.changed("")
 
     async def list(self) -> list[WebhookEndpoint]:
         self._cached_until = 0.0
@@ -121,22 +123,27 @@ class Endpoints:
             document = await self._collection.find_one_and_update(
                 {"_id": endpoint_id}, {"$set": values}, return_document=ReturnDocument.AFTER
             )
-        self._cached_until = 0.0
+        self.changed("")
         return self._endpoint(_there(document))
 
     async def delete(self, endpoint_id: str) -> None:
         with translated():
             result = await self._collection.delete_one({"_id": endpoint_id})
-        self._cached_until = 0.0
+        self.changed("")
         if not result.deleted_count:
             raise NotFound("There is no such webhook endpoint.")
 
+    def _drop(self, key: str) -> None:
+        self._cached_until = 0.0
+
     async def _all(self) -> dict[str, WebhookEndpoint]:
         if time.monotonic() > self._cached_until:
+            changes = self.changes
             with translated():
                 found = [self._endpoint(d) async for d in self._collection.find({})]
             self._cached = {e.id: e for e in found}
-            self._cached_until = time.monotonic() + CACHE_SECONDS
+            if changes == self.changes:
+                self._cached_until = time.monotonic() + CACHE_SECONDS
         return self._cached
 
     def _endpoint(self, document: Document) -> WebhookEndpoint:

@@ -1,7 +1,7 @@
 """The inbox: what surfaced for a user, newest first, and the marks that its owner sets. Times are the server's."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -11,11 +11,12 @@ from notification_engine.domain.cursor import decode_cursor, encode_cursor
 from notification_engine.domain.errors import NotFound
 from notification_engine.domain.notification import Notification
 from notification_engine.kit.clock import Clock
-from notification_engine.services.ports import InboxChange, InboxFilter, Page
+from notification_engine.services.ports import InboxChange, InboxFilter, Page, Surfaced
 from notification_engine.storage.codec import to_notification
 from notification_engine.storage.connection import Database, translated
 from notification_engine.storage.pipelines import recompute
 
+INBOX_INDEX = "inbox"
 OVERLAP = timedelta(seconds=60)  # a replay starts so long before the cursor: clocks and slow commits
 _UNREAD = {"inbox.read_at": None, "inbox.visible_at": {"$exists": True}, "inbox.archived_at": {"$exists": False}}
 
@@ -65,6 +66,24 @@ class InboxQueries:
         more = len(items) > limit
         items = items[:limit]
         return Page(items, inbox_cursor(items[-1], prefix) if more else None)
+
+    async def surfaced_since(
+        self, user_ids: Sequence[str], since: datetime, limit: int, *, newest: bool = False
+    ) -> list[Surfaced]:
+        """Of all these users together, from the index alone; oldest first unless `newest`."""
+        match = {"user_id": {"$in": list(user_ids)}, "inbox.visible_at": {"$gte": since}}
+        shown = {"_id": 1, "user_id": 1, "inbox.visible_at": 1}
+        way = -1 if newest else 1
+        order = [("inbox.visible_at", way), ("_id", way)]
+        with translated():
+            found = self._inbox_majority.find(match, shown, sort=order, limit=limit, hint=INBOX_INDEX)
+            return [Surfaced(d["_id"], d["user_id"], d["inbox"]["visible_at"]) async for d in found]
+
+    async def surfaced(self, ids: Sequence[str]) -> list[Notification]:
+        match = {"_id": {"$in": list(ids)}, "inbox.visible_at": {"$exists": True}}
+        with translated():
+            found = self._inbox_majority.find(match, sort=[("inbox.visible_at", 1), ("_id", 1)])
+            return [to_notification(d) async for d in found]
 
     async def unread_count(self, user_id: str) -> int:
         with translated():

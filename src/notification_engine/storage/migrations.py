@@ -7,6 +7,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from notification_engine.storage.claims import QUEUE_INDEX
 from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.inbox import INBOX_INDEX
 from notification_engine.storage.pipelines import recompute
 
 GUIDE: dict[str, list[IndexModel]] = {
@@ -46,7 +47,7 @@ OURS: dict[str, list[IndexModel]] = {
         ),
         IndexModel(
             [("user_id", ASCENDING), ("inbox.visible_at", DESCENDING), ("_id", DESCENDING)],
-            name="inbox",
+            name=INBOX_INDEX,
             partialFilterExpression=_SURFACED,
         ),
         IndexModel(

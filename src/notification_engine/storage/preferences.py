@@ -12,16 +12,18 @@ from notification_engine.domain.errors import NotFound, Unavailable
 from notification_engine.domain.preference import Preference
 from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.storage.audit import AuditLog
+from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, Session, translated
 
 CACHE_SECONDS = 5.0
 CACHE_USERS = 100_000
 
 
-class Preferences:
+class Preferences(Cached):
     """Implements `services.ports.PreferenceStore`."""
 
     def __init__(self, database: Database, audit: AuditLog) -> None:
+        super().__init__()
         self._database = database
         self._audit = audit
         self._collection = database.collection("notification_preferences")
@@ -49,7 +51,7 @@ class Preferences:
         with translated():
             await self._collection.update_one({"user_id": preference.user_id}, update, upsert=True)
             stored = await self._collection.find_one({"user_id": preference.user_id})
-        self._cache.pop(preference.user_id, None)
+        self.changed(preference.user_id)
         return _preference(stored) if stored else preference
 
     async def switch_off(
@@ -68,15 +70,21 @@ class Preferences:
             return changed
 
         changed = await self._database.transaction(work)
-        self._cache.pop(user_id, None)
+        self.changed(user_id)
         return changed
 
+    def _drop(self, key: str) -> None:
+        self._cache.pop(key, None)
+
     async def _load(self, user_ids: list[str]) -> Sequence[Preference | BaseException]:
+        changes = self.changes
         with translated():
             found = self._collection.find({"user_id": {"$in": list(set(user_ids))}})
             by_user = {d["user_id"]: _preference(d) async for d in found}
         until = time.monotonic() + CACHE_SECONDS
         preferences = [by_user.get(user_id) or Preference(user_id) for user_id in user_ids]
+        if changes != self.changes:
+            return preferences  # one of them may be the older state
         for preference in preferences:
             self._cache[preference.user_id] = (until, preference)
             self._cache.move_to_end(preference.user_id)

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from notification_engine.services.ports import Beat
 from notification_engine.storage.connection import Database, translated
+
+MAX_REPLICAS = 1000
 
 
 class Reports:
@@ -21,6 +24,17 @@ class Reports:
         document = {"beat_at": now, "expires_at": now + life, **state}
         with translated():
             await self._replicas.update_one({"_id": self._replica}, {"$set": document}, upsert=True)
+
+    async def alive(self) -> list[Beat]:
+        """Of all replicas, this one too; bounded, for an answer and not for a fleet of thousands."""
+        now = datetime.now(UTC)
+        shown = {"beat_at": 1, "connections": 1}
+        with translated():
+            found = self._replicas.find({"expires_at": {"$gt": now}}, shown, sort=[("_id", 1)], limit=MAX_REPLICAS)
+            return [
+                Beat(d["_id"], max(0.0, (now - d["beat_at"]).total_seconds()), d.get("connections", {}))
+                async for d in found
+            ]
 
     async def gone(self) -> None:
         with translated():

@@ -14,6 +14,7 @@ from notification_engine.domain.caller import Caller
 from notification_engine.domain.errors import Conflict
 from notification_engine.domain.template import Compiled, Draft, Template, Version
 from notification_engine.kit.clock import wall_now
+from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
 
 CACHE_SECONDS = 5.0
@@ -22,10 +23,11 @@ CACHED_VERSIONS = 200
 _HEAD = {"head": True, "removed": {"$ne": True}}
 
 
-class TemplateDocuments:
+class TemplateDocuments(Cached):
     """Implements `services.ports.TemplateStore`."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._collection = database.collection("notification_templates")
         self._heads: OrderedDict[str, tuple[float, Template | None]] = OrderedDict()
         self._versions: OrderedDict[str, Version] = OrderedDict()
@@ -34,14 +36,20 @@ class TemplateDocuments:
         cached = self._heads.get(key)
         if cached is not None and cached[0] > time.monotonic() and not fresh:
             return cached[1]
+        changes = self.changes
         with translated():
             document = await self._collection.find_one({"_id": key} | _HEAD)
         found = _template(document) if document else None
+        if changes != self.changes:
+            return found  # it may be the older state
         self._heads[key] = (time.monotonic() + CACHE_SECONDS, found)
         self._heads.move_to_end(key)
         while len(self._heads) > CACHED_HEADS:
             self._heads.popitem(last=False)
         return found
+
+    def _drop(self, key: str) -> None:
+        self._heads.pop(key, None)
 
     async def version(self, key: str, number: int) -> Version | None:
         name = _name(key, number)
@@ -81,7 +89,7 @@ class TemplateDocuments:
                 return_document=ReturnDocument.AFTER,
             )
         assert document is not None  # it was upserted
-        self._heads.pop(key, None)
+        self.changed(key)
         return _template(document)
 
     async def publish(self, version: Version) -> None:
@@ -114,12 +122,12 @@ class TemplateDocuments:
         gone = {"$set": {"removed": True, "published": None}, "$unset": {"draft": ""}}
         with translated():
             result = await self._collection.update_one({"_id": key} | _HEAD, gone)
-        self._heads.pop(key, None)
+        self.changed(key)
         return result.modified_count == 1
 
     async def _advance(self, key: str, update: dict[str, Any]) -> None:
         await self._collection.update_one({"_id": key} | _HEAD, update)
-        self._heads.pop(key, None)
+        self.changed(key)
 
 
 def _name(key: str, number: int | str) -> str:

@@ -10,16 +10,18 @@ from notification_engine.domain.errors import Conflict
 from notification_engine.domain.notification import OnUnknown, Priority
 from notification_engine.domain.notification_type import NotificationType
 from notification_engine.kit.clock import wall_now
+from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
 
 CACHE_SECONDS = 5.0
 MAX_TYPES = 1000
 
 
-class Types:
+class Types(Cached):
     """Implements `services.ports.TypeStore`."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._collection = database.collection("notification_types")
         self._cached: dict[str, NotificationType] = {}
         self._cached_until = 0.0
@@ -41,19 +43,24 @@ class Types:
             if known is None and await self._collection.count_documents({}) >= MAX_TYPES:
                 raise Conflict(f"There are {MAX_TYPES} types already.")
             await self._collection.replace_one({"_id": changed.name}, document, upsert=True)
-        self._cached_until = 0.0
+        self.changed(changed.name)
         return _type(document)
 
     async def delete(self, name: str) -> bool:
         with translated():
             result = await self._collection.delete_one({"_id": name})
-        self._cached_until = 0.0
+        self.changed(name)
         return result.deleted_count == 1
 
+    def _drop(self, key: str) -> None:
+        self._cached_until = 0.0
+
     async def _load(self) -> None:
+        changes = self.changes
         with translated():
             self._cached = {d["_id"]: _type(d) async for d in self._collection.find({})}
-        self._cached_until = time.monotonic() + CACHE_SECONDS
+        if changes == self.changes:
+            self._cached_until = time.monotonic() + CACHE_SECONDS
 
 
 def _document(given: NotificationType) -> Document:

@@ -11,7 +11,9 @@ from tests.integration.conftest import FAST
 
 from notification_engine import wiring
 from notification_engine.domain.errors import ConfigurationError
+from notification_engine.realtime import redis_bus
 from notification_engine.settings import Settings
+from notification_engine.storage.connection import Database
 from notification_engine.storage.embedded import find_binary
 from notification_engine.wiring import Engine
 
@@ -51,6 +53,11 @@ def assert_refused(ended: Ended, *names: str) -> None:
         ({"LOG_FILE": "."}, "LOG_FILE"),
         ({"LOG_FORMAT": "console", "STRUCTURED_LOGGING": "true"}, "LOG_FORMAT"),
         ({"NOTIFICATION_QUEUE_SIZE": "0"}, "NOTIFICATION_QUEUE_SIZE"),
+        ({"REDIS_URL": "nonsense"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis+sentinel://a,b"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://a?ssl_ca_certs=ca.pem"}, "REDIS_URL"),
+        ({"REDIS_URL": "rediss://a?ssl_ca_certs=no/such/file.pem"}, "REDIS_URL"),
+        ({"LIVE_POLL_SECONDS": "0"}, "LIVE_POLL_SECONDS"),
     ],
 )
 def test_a_wrong_setting_is_named(invoke: Callable[..., Ended], change: dict[str, str], name: str) -> None:
@@ -103,6 +110,18 @@ async def standalone(tmp_path: Path) -> AsyncIterator[str]:
 async def test_a_standalone_database_is_refused(command: Run, standalone: str) -> None:
     ended = await (await command("serve", "--port", "0", **(GOOD | {"MONGODB_URL": standalone}))).ended(60)
     assert_refused(ended, "MONGODB_URL", "standalone", "replica set")
+
+
+async def test_a_redis_that_never_worked_is_named(
+    mongod: str, monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    monkeypatch.setattr(redis_bus, "START_SECONDS", 0.2)
+    settings = Settings(**FAST, MONGODB_DATABASE=database.name, REDIS_URL="redis://u:geheim@127.0.0.1:1")
+    engine = Engine(settings, mongod)
+    with pytest.raises(ConfigurationError, match="REDIS_URL") as refused:
+        await engine.start()
+    assert "geheim" not in str(refused.value)
+    await engine.stop()
 
 
 async def test_no_database_is_said_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.health import probe as probe_module
 from notification_engine.health.background import Checks, Heartbeat, Sampler
 from notification_engine.health.metrics import Metrics
+from notification_engine.health.presence import Presence
 from notification_engine.health.probe import NOT_READY_AFTER_SECONDS, PING_SECONDS, Health
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.loop import Loop
+from notification_engine.services.ports import Beat
 
 LANES = {"email": {"queued": 2, "in_flight": 1, "bound": 250}}
 SNAPSHOT = {"lanes": LANES, "leases_held": 3, "room": 997, "draining": False}
@@ -98,6 +100,43 @@ async def test_all_is_well(rig: Rig) -> None:
     assert {k: status["queue"][k] for k in DEPTH} == DEPTH
     assert status["daemon"]["status"] == "running"
     assert status["checks"] == {"uptime_share": 1.0}
+
+
+class FakeBus:
+    status = "degraded"
+
+    def shown(self) -> dict[str, Any]:
+        return {"kind": "redis", "status": self.status, "reason": "the server does not answer"}
+
+    def figures(self) -> dict[str, int]:
+        return {"told": 3}
+
+
+async def test_a_bus_that_is_down_degrades_and_readiness_stays(rig: Rig) -> None:
+    bus = rig.health._bus = FakeBus()
+    status = await rig.health.status()
+    assert (status["status"], status["ready"], status["bus"]) == ("degraded", True, bus.shown())
+    text = await rig.health.metrics_text()
+    assert 'notification_state{figure="bus_told"} 3.0' in text
+    assert 'notification_state{figure="bus_up"} 0.0' in text
+    bus.status = "up"
+    assert (await rig.health.status())["status"] == "healthy"
+
+
+async def test_presence_adds_what_others_told_with_its_age(rig: Rig) -> None:
+    other = {"connections": 3, "users": 2, "max": 10}
+
+    class Beats:
+        async def alive(self) -> list[Beat]:
+            return [Beat("me", 9.0, {"connections": 7, "users": 7}), Beat("old", 5.0, {}), Beat("b", 1.5, other)]
+
+    presence = rig.health._presence = Presence(Beats(), "me", lambda: {"connections": 1, "users": 1, "max": 10})
+    assert presence.shown()["connections"] == 1
+    await rig.health.run_once()
+    fleet = (await rig.health.channels())["in_app"]["fleet"]
+    assert (fleet["connections"], fleet["users"]) == (4, 3)
+    assert [one["replica"] for one in fleet["replicas"]] == ["me", "old", "b"]
+    assert [one["age_seconds"] for one in fleet["replicas"]] == [0.0, 5.0, 1.5]
 
 
 async def test_a_database_that_is_down_is_told_and_every_answer_still_comes(rig: Rig) -> None:

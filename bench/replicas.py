@@ -1,0 +1,120 @@
+"""Replicas: the way of a live message from one to another, and what Redis and the caches cost."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from statistics import median, quantiles
+from typing import Any
+
+import aiohttp
+import orjson
+
+from bench.accept import accepted_per_second
+from bench.messages import message
+from bench.report import Figure
+from bench.rounds import in_turns
+from bench.servers import API, Bed, Server, bearer, token
+from notification_engine.storage.audit import AuditLog
+from notification_engine.storage.connection import Database
+from notification_engine.storage.preferences import Preferences
+
+RATE = 200
+SOCKETS = 50
+LOOKUPS = 200_000
+
+
+async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
+    url, redis = await bed.mongod(), await bed.valkey()
+    seconds, rounds = (3.0, 3) if quick else (10.0, 5)
+    with_redis = await bed.engine(url, "joined", REDIS_URL=redis)
+    hearing = await bed.engine(url, "joined", REDIS_URL=redis)
+    await _frames_ms(with_redis, hearing, 1)  # warm
+    by_bus = await _frames_ms(with_redis, hearing, seconds)
+    same = await _frames_ms(with_redis, with_redis, seconds)
+    alone, alone_too = await bed.engine(url, "apart"), await bed.engine(url, "apart")
+    by_poll = await _frames_ms(alone, alone_too, seconds)
+    load = 1.5 if quick else 4.0
+    cost = await in_turns(
+        rounds, partial(accepted_per_second, with_redis, load), partial(accepted_per_second, alone, load)
+    )
+    rate = f"POST on one replica to frame on another at {RATE}/s"
+    reference = "the same, on one replica"
+    return [
+        Figure(f"{rate}, Redis, p50", median(by_bus), "ms", reference, median(same), up=False),
+        Figure(f"{rate}, Redis, p99", _p99(by_bus), "ms", reference, _p99(same), aim=50, up=False),
+        Figure(f"{rate}, no Redis, p99", _p99(by_poll), "ms", reference, _p99(same), aim=1500, up=False),
+        Figure(
+            "single POST, 64 connections, with Redis",
+            cost.a,
+            "accepted/s",
+            "the same without Redis",
+            cost.b,
+            cost.ratio,
+            aim=0.9,
+        ),
+        Figure("cached preference look-up", await _lookup_us(url), "µs", aim=20, up=False),
+    ]
+
+
+def _p99(took: list[float]) -> float:
+    return quantiles(took, n=100)[98]
+
+
+async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> list[float]:
+    """Open loop, as in `live`: posted to one engine, heard by sockets of the other."""
+    sent: dict[str, float] = {}
+    took: dict[str, float] = {}
+    every = asyncio.Event()
+    count = int(RATE * seconds)
+
+    async def listen(socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for frame in socket:
+            shown = orjson.loads(frame.data)
+            key = shown["notification"]["correlation_id"] if shown["type"] == "notification" else None
+            if key in sent and key not in took:
+                took[key] = 1000 * (time.perf_counter() - sent[key])
+                if len(took) == count:
+                    every.set()
+
+    async def post(session: aiohttp.ClientSession, body: dict[str, Any]) -> None:
+        async with session.post(API, json=body) as answer:
+            answer.raise_for_status()
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        posting = await stack.enter_async_context(aiohttp.ClientSession(telling.address, headers=bearer()))
+        opening = await stack.enter_async_context(aiohttp.ClientSession(hearing.address))
+        listening = []
+        for index in range(SOCKETS):
+            protocols = ("bearer", token(f"user-{index:06d}"))
+            socket = await stack.enter_async_context(opening.ws_connect(f"{API}/ws", protocols=protocols))
+            await socket.receive()  # hello
+            listening.append(group.create_task(listen(socket)))
+        began = time.perf_counter()
+        for index in range(count):
+            await asyncio.sleep(max(0.0, began + index / RATE - time.perf_counter()))
+            key = f"replicas-{began}-{index}"
+            recipients = [{"user_id": f"user-{index % SOCKETS:06d}"}]
+            body = message(index, "in_app") | {"recipients": recipients, "correlation_id": key}
+            sent[key] = time.perf_counter()
+            group.create_task(post(posting, body))
+        async with asyncio.timeout(30):
+            await every.wait()
+        for task in listening:
+            task.cancel()
+    return list(took.values())
+
+
+async def _lookup_us(url: str) -> float:
+    """Of one that is kept, awaited as the engine does."""
+    database = Database(url, "lookup", pool_size=1)
+    try:
+        preferences = Preferences(database, AuditLog(database))
+        users = [f"user-{index:06d}" for index in range(1000)]
+        await asyncio.gather(*(preferences.get(user) for user in users))
+        began = time.perf_counter()
+        for index in range(LOOKUPS):
+            await preferences.get(users[index % 1000])
+        return 1_000_000 * (time.perf_counter() - began) / LOOKUPS
+    finally:
+        await database.close()
