@@ -27,6 +27,7 @@ bench: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos --prove
 	$(BIN)/python -m tests.chaos --out var/chaos $(CHAOS)
+	NETWORK_CUT_SECONDS=60 $(BIN)/pytest -s tests/integration/replicas/test_hosts.py
 
 token: $(VENV)/.run
 	@$(BIN)/notification-engine token --sub dev --role user --role service --role operator

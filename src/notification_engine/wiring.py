@@ -39,6 +39,7 @@ from notification_engine.domain.outcome import Message
 from notification_engine.domain.retry import RetryPolicy
 from notification_engine.health.background import Checks, Heartbeat, Sampler
 from notification_engine.health.conservation import Conservation
+from notification_engine.health.group import Group
 from notification_engine.health.ledger import Ledger
 from notification_engine.health.metrics import Metrics
 from notification_engine.health.presence import Presence
@@ -82,6 +83,7 @@ from notification_engine.settings import Settings
 from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
+from notification_engine.storage.claims import Claims
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.feedback import Feedback as FeedbackStore
@@ -106,6 +108,7 @@ DATABASE_SECONDS = 30.0  # how long a start waits for a primary
 COMMIT_WAITING_BYTES = 64 * 1024 * 1024
 SETTLE_WAITERS = 100_000
 DRAIN_MARGIN_SECONDS = 5.0
+STOP_SECONDS = 15.0  # open requests get five; closing loops, pools and the driver takes the rest on a slow machine
 
 log = get_logger("engine")
 
@@ -117,8 +120,9 @@ class EngineRole(StrEnum):
 
 
 class Engine:
-    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases. `fetcher`: what
-    asks AWS for certificates, if it is not the guarded way out."""
+    """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases. `group`: the
+    processes beside it under one supervisor. `fetcher`: what asks AWS for certificates, if it is not the guarded way
+    out."""
 
     def __init__(
         self,
@@ -127,14 +131,15 @@ class Engine:
         *,
         role: EngineRole = EngineRole.ALL,
         exclusive: bool = False,
+        group: Group | None = None,
         fetcher: Fetcher | None = None,
     ) -> None:
-        if role is EngineRole.DAEMON and not settings.NOTIFICATION_DAEMON_ENABLED:
-            raise ConfigurationError("NOTIFICATION_DAEMON_ENABLED: false contradicts --role daemon.")
+        refuse_disabled_daemon(settings, role)
         self.settings = settings
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{new_ulid()[-6:]}"
         self._exclusive = exclusive
         self._serves = role is not EngineRole.DAEMON
+        self._group = group
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self.bus = self._build_bus()
         self._build_stores(url)
@@ -147,7 +152,7 @@ class Engine:
 
     async def start(self) -> None:
         """Raises ConfigurationError when no primary of a replica set answers in time."""
-        await self._until_primary()
+        await until_primary(self.database, self.clock)
         if ran := await migrate(self.database):
             log.info("Migrations were run", migrations=ran)
         if self._exclusive and (freed := await self.notifications.free_all()):
@@ -201,7 +206,7 @@ class Engine:
     def _build_stores(self, url: str) -> None:
         s = self.settings
         self.clock = Clock()
-        self.metrics = Metrics()
+        self.metrics = Metrics(self._group)
         self.database = Database(url, s.MONGODB_DATABASE, pool_size=s.DATABASE_CONNECTION_POOL_SIZE)
         self.notifications = Notifications(
             self.database,
@@ -209,6 +214,7 @@ class Engine:
             max_waiting_bytes=COMMIT_WAITING_BYTES,
             several_daemons=not self._exclusive,
             observe_batch=self.metrics.committed,
+            observe_claim=self.metrics.claimed,
         )
         self.history = History(self.database)
         self.attachments = Attachments(self.database)
@@ -364,6 +370,7 @@ class Engine:
             checks=self._checks.shown,
             bus=self.bus,
             presence=Presence(self._reports, self.replica, self.hub.counts),
+            group=self._group,
         )
         self.sweeper: Sweeper | None = None
         daemon: list[Loop] = []
@@ -442,19 +449,45 @@ class Engine:
         if self.sweeper is not None:
             self.sweeper.wake()
 
-    async def _until_primary(self) -> None:
-        try:
-            async with asyncio.timeout(DATABASE_SECONDS):
-                while True:
-                    try:
-                        return await self.database.synchronise(self.clock)
-                    except Unavailable as error:
-                        log.warning("The database does not answer yet", error=str(error))
-                    await asyncio.sleep(0.5)
-        except TimeoutError:
-            raise ConfigurationError(
-                f"MONGODB_URL: no primary of a replica set answered within {DATABASE_SECONDS:.0f} s."
-            ) from None
+
+def refuse_disabled_daemon(settings: Settings, role: EngineRole) -> None:
+    if role is EngineRole.DAEMON and not settings.NOTIFICATION_DAEMON_ENABLED:
+        raise ConfigurationError("NOTIFICATION_DAEMON_ENABLED: false contradicts --role daemon.")
+
+
+async def free_leases(settings: Settings, url: str) -> None:
+    """For a supervisor that alone holds the embedded database, before it starts its processes: nobody else can be
+    alive. Not for a process that takes a dead one's place; the others beside it hold leases."""
+    clock, database = Clock(), Database(url, settings.MONGODB_DATABASE, pool_size=1)
+    try:
+        await until_primary(database, clock)
+        await migrate(database)
+        if freed := await Claims(database, clock).free_all():
+            log.info("Leases of processes that ended are free again", count=freed)
+    finally:
+        await database.close()
+
+
+def drain_seconds(settings: Settings) -> float:
+    """How long `drain` and `stop` of one process may take."""
+    longest = max(settings.SMTP_TIMEOUT_SECONDS, settings.WEBHOOK_TIMEOUT_SECONDS, InAppChannel.attempt_seconds)
+    return settings.DRAIN_DELAY_SECONDS + longest + 2 * DRAIN_MARGIN_SECONDS + STOP_SECONDS
+
+
+async def until_primary(database: Database, clock: Clock) -> None:
+    """Raises ConfigurationError when no primary of a replica set answers in time."""
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            while True:
+                try:
+                    return await database.synchronise(clock)
+                except Unavailable as error:
+                    log.warning("The database does not answer yet", error=str(error))
+                await asyncio.sleep(0.5)
+    except TimeoutError:
+        raise ConfigurationError(
+            f"MONGODB_URL: no primary of a replica set answered within {DATABASE_SECONDS:.0f} s."
+        ) from None
 
 
 def email_providers(s: Settings, session: Session) -> list[EmailProvider]:

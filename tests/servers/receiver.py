@@ -28,7 +28,8 @@ class Answer:
 class Receiver:
     """`answers` are used up one a call, then every call gets 204. A wrong signature raises in the handler: 500."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.secrets: dict[str, str] = {}
         self.calls: list[Call] = []
         self.answers: deque[Answer] = deque()
@@ -41,8 +42,8 @@ class Receiver:
         app.router.add_post("/{name:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)  # a slow answer is not waited for
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, self._host, 0).start()
+        self.address = f"http://{self._host}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         if self._runner is not None:

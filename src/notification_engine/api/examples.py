@@ -135,16 +135,17 @@ _FIGURES = {
     "connections": _LIVE,
     "clock_skew_seconds": 0.001,
 }
+_PROCESSES = {"processes": [{"process": 0, "pid": 4711, "state": "serving", "age_seconds": 3600.0}]}
 _HELLO = 'event: hello\nid: MTc5NTUy\ndata: {"type":"hello","cursor":"MTc5NTUy","unread_count":2}\n\n'
 
 # By method and path below the prefix; `/health` and `/metrics` stand outside it.
 ANSWERS: dict[str, Any] = {
     "GET /health": {"status": "ok", "version": "0.1.0", "uptime_seconds": 2369.9},
     "GET /metrics": "notification_accepted_total 120.0\n",
-    "GET ~/health/status": _STATUS,
-    "GET ~/health/metrics": _FIGURES,
-    "GET ~/health/daemon": {"status": "running", "loops": _LOOPS, **_DAEMON},
-    "GET ~/health/channels": _CHANNELS,
+    "GET ~/health/status": _STATUS | _PROCESSES,
+    "GET ~/health/metrics": _FIGURES | _PROCESSES,
+    "GET ~/health/daemon": {"status": "running", "pid": 4711, "loops": _LOOPS, **_DAEMON, **_PROCESSES},
+    "GET ~/health/channels": _CHANNELS | _PROCESSES,
     "POST ~/": ACCEPTED_EXAMPLE,
     "POST ~/batch": BATCH_RESULT_EXAMPLE,
     "GET ~/": {"notifications": [_NOTIFICATION], "next_cursor": None},

@@ -49,12 +49,12 @@ async def metrics(request: Request, given: Services) -> Response:
 
 @router.get("/daemon", summary="Loops, lanes and leases of this process", description=EVERYONE)
 async def daemon(given: Services) -> Response:
-    return answer(await given.health.daemon())
+    return answer(await given.health.daemon() | {"processes": await given.health.processes()})
 
 
 @router.get("/channels", summary="Channels, their providers and lanes", description=EVERYONE)
 async def channels(given: Services) -> Response:
-    return answer(await given.health.channels())
+    return answer(await given.health.channels() | {"processes": await given.health.processes()})
 
 
 def _prefers_text(accept: str) -> bool:

@@ -59,6 +59,9 @@ async def live(socket: WebSocket, given: Annotated[ApiServices, Depends(services
 
 
 async def _serve(socket: WebSocket, given: ApiServices) -> None:
+    if given.hub.closing:  # as HTTP, so that a load balancer tries another replica
+        await socket.send_denial_response(answer({"detail": "The engine stops."}, 503))
+        return
     protocols = [p.strip() for p in socket.headers.get("sec-websocket-protocol", "").split(",")]
     if not _origin_allowed(socket, given.config.cors_origins):
         await socket.close(1008, "origin")

@@ -79,4 +79,5 @@ async def _events(given: ApiServices, caller: Caller, connection: Connection, la
 def _event(data: bytes, *, with_id: bool = True) -> bytes:
     parsed = orjson.loads(data)
     cursor = f"id: {parsed['cursor']}\n" if with_id and parsed.get("cursor") else ""
-    return f"event: {parsed['type']}\n{cursor}data: ".encode() + data + b"\n\n"
+    retry = f"retry: {parsed['after_ms']}\n" if parsed["type"] == "reconnect" else ""
+    return f"event: {parsed['type']}\n{cursor}{retry}data: ".encode() + data + b"\n\n"

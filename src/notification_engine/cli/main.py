@@ -11,8 +11,9 @@ import typer
 from aiohttp import ClientError, ClientSession
 
 from notification_engine.cli import backup as backups
+from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
-from notification_engine.cli import server
+from notification_engine.cli import server, supervisor
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
@@ -22,7 +23,7 @@ from notification_engine.security.tokens import Tokens
 from notification_engine.settings import Settings, load_settings, masked
 from notification_engine.storage.connection import Database
 from notification_engine.storage.migrations import migrate
-from notification_engine.wiring import Engine, EngineRole
+from notification_engine.wiring import Engine, EngineRole, refuse_disabled_daemon
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 P = ParamSpec("P")
@@ -63,9 +64,28 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 
 @app.command()
 @plainly
-def serve(host: Host = "127.0.0.1", port: Port = 8000, role: EngineRole = EngineRole.ALL) -> None:
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    role: EngineRole = EngineRole.ALL,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Engine processes on this port.")] = 1,
+) -> None:
     """Serve the API, the delivery daemon, or both."""
-    server.run(server.serve(load_settings(), host=host, port=port, role=role))
+    settings = load_settings()
+    if processes == 1:
+        server.run(server.serve(settings, host=host, port=port, role=role))
+        return
+    refuse_disabled_daemon(settings, role)
+    if code := server.run(supervisor.supervise(settings, host=host, port=port, role=role, processes=processes)):
+        raise typer.Exit(code)
+
+
+@app.command(hidden=True)
+@plainly
+def child(order: str) -> None:
+    """One process of `serve --processes`; the supervisor starts it."""
+    given = children.order(order)
+    server.run(children.serve(load_settings(), given))
 
 
 @app.command()

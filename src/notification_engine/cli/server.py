@@ -12,13 +12,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 
 from notification_engine.domain.errors import ConfigurationError
+from notification_engine.health.group import Group
 from notification_engine.kit.logging import configure_logging, get_logger
 from notification_engine.settings import Settings
 from notification_engine.storage.embedded import EmbeddedMongod, find_binary
@@ -30,13 +31,14 @@ BACKLOG = 2048
 UNTAKEN_MILLIS = 30_000
 UNSENT_BYTES = 128 * 1024
 log = get_logger("engine")
+T = TypeVar("T")
 Alongside = Callable[[Engine, str], Coroutine[Any, Any, None]]  # the engine and its address
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, T]) -> T:
     """On uvloop; the coroutine handles its own signals."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 async def serve(
@@ -50,9 +52,12 @@ async def serve(
     """Until a signal. Raises ConfigurationError for what a person has to change before it can start."""
     configure_logging(settings.log_level, settings.LOG_FORMAT, settings.LOG_FILE)
     with bind(host, port) as listener:
-        async with database(settings) as (url, exclusive), _engine(settings, url, role, exclusive) as engine:
-            log.info("The engine serves", address=address(listener), role=role, replica=engine.replica)
-            await _until_signal(engine, listener, once_serving)
+        async with database(settings) as (url, exclusive), engine(settings, url, role, exclusive) as running:
+
+            def told() -> None:
+                log.info("The engine serves", address=address(listener), role=role, replica=running.replica)
+
+            await until_stopped(running, listener, told, once_serving)
 
 
 @asynccontextmanager
@@ -74,14 +79,16 @@ def address(listener: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def _engine(settings: Settings, url: str, role: EngineRole, exclusive: bool) -> AsyncIterator[Engine]:
-    engine = Engine(settings, url, role=role, exclusive=exclusive)
+async def engine(
+    settings: Settings, url: str, role: EngineRole, exclusive: bool = False, group: Group | None = None
+) -> AsyncIterator[Engine]:
+    running = Engine(settings, url, role=role, exclusive=exclusive, group=group)
     try:
-        await engine.start()
+        await running.start()
         _spare_the_collector()
-        yield engine
+        yield running
     finally:
-        await engine.stop()
+        await running.stop()
 
 
 def _spare_the_collector() -> None:
@@ -92,9 +99,18 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-async def _until_signal(engine: Engine, listener: socket.socket, once_serving: Alongside | None) -> None:
+async def until_stopped(
+    engine: Engine,
+    listener: socket.socket,
+    told: Callable[[], None],
+    once_serving: Alongside | None = None,
+    *,
+    supervised: bool = False,
+) -> None:
+    """Serves until a signal, then drains. `told` is called once signals are ours."""
     server = http_server(engine.app)
-    stop = _on_signals(asyncio.current_task())
+    stop = on_signals(asyncio.current_task(), supervised=supervised)
+    told()
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
     stopped = asyncio.create_task(stop.wait(), name="signal")
     alongside = [asyncio.create_task(once_serving(engine, address(listener)))] if once_serving else []
@@ -113,23 +129,31 @@ async def _until_signal(engine: Engine, listener: socket.socket, once_serving: A
                 log.error("What ran beside the server failed", error=repr(result))
 
 
-def _on_signals(main: "asyncio.Task[Any] | None") -> asyncio.Event:
+def on_signals(main: "asyncio.Task[Any] | None", *, supervised: bool = False) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT. The second ends the process at once; a supervised one waits for SIGQUIT."""
     stop = asyncio.Event()
 
-    def received() -> None:
-        if stop.is_set() and main is not None:
+    def at_once() -> None:
+        if main is not None:
             main.cancel("a second signal")
+
+    def received() -> None:
+        if stop.is_set() and not supervised:
+            at_once()
         stop.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, received)
+        loop.add_signal_handler(number, received)
+    if supervised:
+        loop.add_signal_handler(signal.SIGQUIT, at_once)
     return stop
 
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # the process's signals are handled in `_on_signals`
+        yield  # the process's signals are handled in `on_signals`
 
 
 def http_server(app: FastAPI) -> uvicorn.Server:
@@ -148,21 +172,35 @@ def http_server(app: FastAPI) -> uvicorn.Server:
     return _Server(config)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ConfigurationError when the address is taken or not ours."""
+def reserve(host: str, port: int) -> socket.socket:
+    """Bound and not listening: keeps the port for processes that share it, and gets no connection itself.
+
+    Raises ConfigurationError when anyone else listens there, also processes of another engine that would share it.
+    """
+    with bind(host, port) as probe:
+        port = probe.getsockname()[1]
+    return bind(host, port, shared=True, listening=False)
+
+
+def bind(host: str, port: int, *, shared: bool = False, listening: bool = True) -> socket.socket:
+    """A listening socket. Raises ConfigurationError when the address is taken or not ours. `shared`: the kernel spreads
+    the connections over all that listen on the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
+        if listening:
+            _bound_clients(listener)
+            listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigurationError(
             f"--port {port}: {host}:{port} cannot be listened on ({error.strerror}); name another with --port, "
             'or make run ARGS="--port 8001".'
         ) from None
-    _bound_clients(listener)
-    listener.listen(BACKLOG)
     return listener
 
 

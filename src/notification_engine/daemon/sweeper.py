@@ -21,7 +21,10 @@ class Sweeper(Loop):
         self._batch_size = batch_size
 
     async def run_once(self) -> None:
-        """Sweeps until a batch comes back short or this process is full; then it goes on as soon as there is room."""
+        """Sweeps until nothing is left to claim or this process is full; then it goes on as soon as there is room.
+
+        A batch that comes back short ends nothing: what it lacks, another daemon claimed meanwhile.
+        """
         self._dispatcher.shed()
         while limit := min(self._batch_size, self._dispatcher.room):
             granted = self._dispatcher.reserve(limit)
@@ -30,6 +33,6 @@ class Sweeper(Loop):
                 self._dispatcher.claimed(claimed)
             finally:
                 self._dispatcher.release(granted)
-            if len(claimed) < granted:
+            if not claimed:
                 return
         self._dispatcher.when_room(self.wake)

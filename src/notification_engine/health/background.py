@@ -48,7 +48,7 @@ class Sampler(Loop):
         self._life = timedelta(days=retention_days)
 
     async def run_once(self) -> None:
-        figures = await self._health.metrics_json()
+        figures = await self._health.sample()
         await self._reports.sample({k: v for k, v in figures.items() if k != "timestamp"}, self._life)
 
 

@@ -1,19 +1,35 @@
-"""The metric registry: names start with `notification_`, labels are closed sets, KPIs come from the same counters."""
+"""The metric registry: names start with `notification_`, labels are closed sets, KPIs come from the same counters.
 
+Beside other processes of a group every value lies in a file that all of them read (`prometheus_client`'s multiprocess
+mode), by slot: any of them answers for all, and what a dead one counted stays.
+"""
+
+import os
 import time
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.feedback import EventKind
+from notification_engine.health.group import Group
 
+_LEFT_OUT = {DeliveryStatus.SUPPRESSED, DeliveryStatus.EXPIRED, DeliveryStatus.CANCELLED}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 
 class Metrics:
     """Implements `services.ports.Recorder`."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: Group | None = None) -> None:
+        """Beside a group: once a process, and before anything else of it counts."""
+        self._group = group
+        if group is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(group.directory)  # the library takes it from nowhere else
+            values.ValueClass = values.MultiProcessValue(lambda: group.slot)  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._started = time.monotonic()
         r = self.registry
@@ -30,10 +46,28 @@ class Metrics:
         self._delivery = Histogram(
             "notification_delivery_seconds", "Accept or schedule to end", ["channel"], buckets=_SECONDS, registry=r
         )
-        self._breaches = Gauge(
-            "notification_conservation_breaches", "What must not exist, by kind; 0 is right", ["kind"], registry=r
+        self._delivered_seconds = Counter(
+            "notification_delivered_seconds", "Accept or schedule to success, added up", registry=r
         )
-        self._dead = Gauge("notification_dead_letters", "Notifications that hold a dead letter", registry=r)
+        self._breaches = Gauge(
+            "notification_conservation_breaches",
+            "What must not exist, by kind; 0 is right",
+            ["kind"],
+            registry=r,
+            multiprocess_mode="livemostrecent",  # each process counts the whole database
+        )
+        self._dead = Gauge(
+            "notification_dead_letters",
+            "Notifications that hold a dead letter",
+            registry=r,
+            multiprocess_mode="livemostrecent",
+        )
+        self._candidates = Counter(
+            "notification_claim_candidates",
+            "What sweeps tried to claim: claimed, or lost to another daemon",
+            ["outcome"],
+            registry=r,
+        )
         self._stale = Counter("notification_stale", "Outcomes of workers without their lease", registry=r)
         self._reported = Counter(
             "notification_provider_events",
@@ -47,12 +81,9 @@ class Metrics:
             buckets=(1, 3, 10, 30, 100, 300, 1000),
             registry=r,
         )
-        self._gauges = Gauge("notification_state", "Figures measured at the scrape", ["figure"], registry=r)
-        self._totals: dict[str, float] = {"accepted": 0, "success": 0, "failed": 0, "ended": 0, "seconds": 0.0}
 
     def accepted(self, count: int) -> None:
         self._accepted.inc(count)
-        self._totals["accepted"] += count
 
     def attempted(
         self, channel: Channel, provider: str, status: DeliveryStatus | str, reason: Reason | None, latency_ms: float
@@ -63,13 +94,8 @@ class Metrics:
     def settled(self, channel: Channel, status: DeliveryStatus, reason: Reason | None, seconds: float) -> None:
         self._settled.labels(channel, status, reason or "").inc()
         self._delivery.labels(channel).observe(seconds)
-        if status in {DeliveryStatus.SUPPRESSED, DeliveryStatus.EXPIRED, DeliveryStatus.CANCELLED}:
-            return
-        success = status is DeliveryStatus.DELIVERED or (channel is Channel.EMAIL and status is DeliveryStatus.ACCEPTED)
-        self._totals["ended"] += 1
-        self._totals["success"] += success
-        self._totals["failed"] += status is DeliveryStatus.FAILED
-        self._totals["seconds"] += seconds if success else 0.0
+        if _succeeded(channel, status):
+            self._delivered_seconds.inc(max(0.0, seconds))  # the clock follows the server's, and may go back a little
 
     def stale(self, count: int) -> None:
         self._stale.inc(count)
@@ -86,20 +112,73 @@ class Metrics:
     def committed(self, size: int) -> None:
         self._batch.observe(size)
 
-    def kpis(self) -> dict[str, float | None]:
-        """The guide's KPIs since this process began; None while nothing has ended."""
-        ended, success, up = self._totals["ended"], self._totals["success"], time.monotonic() - self._started
+    def claimed(self, candidates: int, claimed: int) -> None:
+        self._candidates.labels("claimed").inc(claimed)
+        self._candidates.labels("lost").inc(candidates - claimed)
+
+    def kpis(self, *, everywhere: bool = False) -> dict[str, float | None]:
+        """The guide's KPIs since this process began, or `everywhere`: of all processes of its group since that began.
+        None while nothing has ended."""
+        registry, began = self.registry, self._started
+        if everywhere and self._group is not None:
+            registry, began = self._all(), self._group.began
+        totals = {"accepted": 0.0, "success": 0.0, "failed": 0.0, "ended": 0.0, "seconds": 0.0}
+        for sample in _samples(registry):
+            _add(totals, sample)
+        ended, success, up = totals["ended"], totals["success"], time.monotonic() - began
         return {
-            "accepted": self._totals["accepted"],
+            "accepted": totals["accepted"],
             "ended": ended,
             "success_rate": success / ended if ended else None,
-            "error_rate": self._totals["failed"] / ended if ended else None,
-            "average_delivery_ms": 1000 * self._totals["seconds"] / success if success else None,
+            "error_rate": totals["failed"] / ended if ended else None,
+            "average_delivery_ms": 1000 * totals["seconds"] / success if success else None,
             "ended_per_minute": 60 * ended / up,
             "uptime_seconds": up,
         }
 
     def text(self, figures: dict[str, float]) -> str:
-        for name, value in figures.items():
-            self._gauges.labels(name).set(value)
-        return generate_latest(self.registry).decode()
+        """All counters of the group's processes, and these figures."""
+        registry = self.registry if self._group is None else self._all()
+        shown = CollectorRegistry()
+        shown.register(_Figures(figures))
+        return (generate_latest(registry) + generate_latest(shown)).decode()
+
+    def _all(self) -> CollectorRegistry:
+        assert self._group is not None
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._group.directory))  # type: ignore[no-untyped-call]
+        return registry
+
+
+class _Figures:
+    """Figures measured at the scrape; a gauge of its own, because they are added up by rules of their own."""
+
+    def __init__(self, figures: dict[str, float]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("notification_state", "Figures measured at the scrape", labels=["figure"])
+        for name, value in self._figures.items():
+            family.add_metric([name], value)
+        yield family
+
+
+def _succeeded(channel: str, status: str) -> bool:
+    return status == DeliveryStatus.DELIVERED or (channel == Channel.EMAIL and status == DeliveryStatus.ACCEPTED)
+
+
+def _samples(registry: CollectorRegistry) -> Iterator[Sample]:
+    return (sample for metric in registry.collect() for sample in metric.samples)
+
+
+def _add(totals: dict[str, float], sample: Sample) -> None:
+    match sample.name:
+        case "notification_accepted_total":
+            totals["accepted"] += sample.value
+        case "notification_delivered_seconds_total":
+            totals["seconds"] += sample.value
+        case "notification_deliveries_total" if sample.labels["status"] not in _LEFT_OUT:
+            channel, status = sample.labels["channel"], sample.labels["status"]
+            totals["ended"] += sample.value
+            totals["success"] += sample.value if _succeeded(channel, status) else 0
+            totals["failed"] += sample.value if status == DeliveryStatus.FAILED else 0

@@ -5,6 +5,7 @@ Readiness turns false only after 30 s without a primary, so that a short electio
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,12 +13,14 @@ from typing import Any, Protocol
 
 from notification_engine.domain.breaker import BreakerState
 from notification_engine.domain.errors import EngineError
+from notification_engine.health.group import Group, Told, added, shown
 from notification_engine.health.metrics import Metrics
 from notification_engine.health.presence import Presence
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.loop import Loop
 
 PING_SECONDS = 0.08
+_ADDED = ("database_pool", "daemon", "connections")
 _BREAKER_FIGURE = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 1.0, BreakerState.OPEN: 2.0}
 NOT_READY_AFTER_SECONDS = 30.0
 PROBE_SECONDS = 2.0
@@ -59,6 +62,7 @@ class Health(Loop):
         checks: Callable[[], Mapping[str, Any]] = dict,
         bus: ProbedBus | None = None,
         presence: Presence | None = None,
+        group: Group | None = None,
     ) -> None:
         super().__init__(PROBE_SECONDS)
         self._database = database
@@ -74,6 +78,7 @@ class Health(Loop):
         self._heartbeat_seconds = heartbeat_seconds
         self._version = version
         self._checks = checks
+        self._group = group
         self._began_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._last_primary = time.monotonic()
@@ -83,6 +88,7 @@ class Health(Loop):
 
     async def run_once(self) -> None:
         """Keeps what must not be asked within an answer's time: the queue's depth and the server's clock."""
+        self._report()
         async with asyncio.timeout(PROBE_SECONDS * 2):
             await self._database.synchronise(self._clock)
             self._last_primary = time.monotonic()
@@ -112,6 +118,7 @@ class Health(Loop):
             "bus": bus,
             "channels": await self.channels(),
             "checks": dict(self._checks()),
+            "processes": await self.processes(),
         }
 
     async def daemon(self) -> dict[str, Any]:
@@ -128,7 +135,11 @@ class Health(Loop):
         late = any(loop["late"] for loop in loops.values())
         snapshot = dict(self._daemon())
         state = "disabled" if not snapshot else "degraded" if late else "running"
-        return {"status": state, "loops": loops, **snapshot}
+        return {"status": state, "pid": os.getpid(), "loops": loops, **snapshot}
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Those of this machine, as each tells every two seconds."""
+        return [shown(slot, told) for slot, told in enumerate(self._told())]
 
     async def channels(self) -> dict[str, Any]:
         lanes = self._daemon().get("lanes", {})
@@ -142,30 +153,73 @@ class Health(Loop):
         return shown
 
     async def metrics_json(self) -> dict[str, Any]:
+        """Of all processes of this machine."""
+        parts = [told for told in self._told() if told is not None]
+        own = await self.sample()
+        return own | {
+            "kpis": self._metrics.kpis(everywhere=True),
+            **{name: added([told[name] for told in parts]) for name in _ADDED},
+            "processes": await self.processes(),
+        }
+
+    async def sample(self) -> dict[str, Any]:
+        """Of this process alone."""
         return {
             "timestamp": datetime.now(UTC),
             "kpis": self._metrics.kpis(),
             "queue": self._queue_figures(),
-            "database_pool": self._database.pool(),
-            "daemon": dict(self._daemon()),
-            "connections": dict(self.connections()),
             "clock_skew_seconds": self._clock.skew_seconds,
+            **self._own(),
         }
 
     async def metrics_text(self) -> str:
-        figures: dict[str, float] = {f"pool_{k}": v for k, v in self._database.pool().items()}
-        figures |= {f"live_{k}": v for k, v in self.connections().items()}
+        """Of all processes of this machine."""
+        parts = [told for told in self._told() if told is not None]
+        total = added([{name: told[name] for name in _ADDED} for told in parts])
+        figures: dict[str, float] = {f"pool_{k}": v for k, v in total["database_pool"].items()}
+        figures |= {f"live_{k}": v for k, v in total["connections"].items()}
         figures |= {f"queue_{k}": v for k, v in self._queue_figures().items() if v is not None}
-        figures |= {f"breaker_{name}": _BREAKER_FIGURE[view["state"]] for name, view in self._breakers().items()}
+        for lane, state in total["daemon"].get("lanes", {}).items():
+            figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
         if self._bus is not None:
             figures |= {f"bus_{k}": v for k, v in self._bus.figures().items()}
             figures["bus_up"] = float(self._bus_state()["status"] == "up")
-        for lane, state in self._daemon().get("lanes", {}).items():
-            figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
+        for told in parts:
+            for name, value in told["breakers"].items():
+                figures[f"breaker_{name}"] = max(value, figures.get(f"breaker_{name}", 0.0))
+        if self._group is not None:
+            figures |= {"processes": self._group.count, "processes_up": len(parts)}
         return self._metrics.text(figures)
 
     def _bus_state(self) -> dict[str, Any]:
         return dict(self._bus.shown()) if self._bus is not None else {"kind": "local", "status": "up", "reason": None}
+
+    def _own(self) -> dict[str, Any]:
+        return {
+            "database_pool": self._database.pool(),
+            "daemon": dict(self._daemon()),
+            "connections": dict(self.connections()),
+        }
+
+    def _report(self) -> Told:
+        """What this process is, for the others of its group and for its own answers."""
+        figures = self._own() | {
+            "breakers": {name: _BREAKER_FIGURE[view["state"]] for name, view in self._breakers().items()},
+            "age_seconds": round(time.monotonic() - self._started, 1),
+        }
+        state = "draining" if self.draining else "serving"
+        if self._group is None:
+            return {"pid": os.getpid(), "state": state, "at": time.monotonic(), **figures}
+        return self._group.tell(state, figures)
+
+    def _told(self) -> list[Told | None]:
+        """By slot, this process's own of this moment; the others' are two seconds old at most while they are well."""
+        own = self._report()
+        if self._group is None:
+            return [own]
+        told = list(self._group.told())
+        told[self._group.slot] = own
+        return told
 
     def _queue_figures(self) -> dict[str, Any]:
         if self._depth is None:

@@ -8,6 +8,7 @@ comes by the poll (`live_poll.py`), and what has come already does not come agai
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,9 @@ from notification_engine.services.views import notification_view
 BEFORE = timedelta(seconds=20)  # beyond what the poll looks back: how late a stamped notification can become visible
 MAX_BEFORE = 1000
 MAX_QUEUED_BYTES = 1024 * 1024
+RECONNECTS_PER_SECOND = 200  # of one process's clients, all together: each costs a token check and two reads
+MIN_SPREAD_MS = 1000
+MAX_SPREAD_MS = 30_000
 WRITE_SECONDS = 30.0  # in which a client has to take one frame
 LAST_FRAME_SECONDS = 1.0  # what a write still gets once the connection is closed
 
@@ -41,6 +45,11 @@ def notification_frame(notification: Notification) -> bytes:
 def cursor_of(notification: Notification) -> str | None:
     inbox = notification.inbox
     return encode_cursor(inbox.visible_at, notification.id) if inbox and inbox.visible_at else None
+
+
+def spread_ms(connections: int) -> int:
+    """Over how long so many clients come back."""
+    return min(MAX_SPREAD_MS, max(MIN_SPREAD_MS, connections * 1000 // RECONNECTS_PER_SECOND))
 
 
 class Connection:
@@ -207,11 +216,14 @@ class Hub:
             self._push(user_id, frame("reset"))
 
     def close_all(self, code: int) -> None:
-        """For the drain: nobody joins any more, everybody is told to come back elsewhere."""
+        """For the drain: nobody joins any more, everybody is told to come back elsewhere, each after a while of its
+        own, so that they do not all come at once."""
         self.closing = True
+        spread = spread_ms(self._count)
         for connections in self._users.values():
             for connection in connections:
-                connection.close(code)
+                after = random.randint(0, spread)  # noqa: S311 - a delay, no secret
+                connection.close(code, frame("reconnect", after_ms=after))
 
     def counts(self) -> dict[str, int]:
         return {"connections": self._count, "users": len(self._users), "max": self._max}

@@ -1,7 +1,7 @@
 """Claims and settlements: who may work on a notification, and what came of it. Fenced, on the server's clock."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymongo import UpdateMany, UpdateOne
@@ -31,11 +31,19 @@ _RANKS = sorted(RANK.values(), reverse=True)
 class Claims:
     """The daemon's half of the notification store."""
 
-    def __init__(self, database: Database, clock: Clock, *, several_daemons: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        several_daemons: bool = False,
+        observe_claim: Callable[[int, int], None] = lambda candidates, claimed: None,
+    ) -> None:
         self._collection = database.collection("notifications")
         self._majority = database.majority("notifications")
         self._clock = clock
         self._several = several_daemons
+        self._observe_claim = observe_claim
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Notification]:
         """Priorities first, oldest first. `due_at: {$exists: true}` must stand beside the `$expr`: without it a
@@ -55,16 +63,23 @@ class Claims:
             claimed = [to_notification(document) async for document in found]
             if lost is not None and not claimed:
                 raise lost
+        self._observe_claim(len(ids), len(claimed))
         return sorted(claimed, key=lambda n: (-n.rank, n.created_at))
 
     async def _candidates(self, limit: int) -> list[str]:
-        """Hints only: the claim decides on the server's clock."""
+        """Hints only: the claim decides on the server's clock. With several daemons at random within a rank: a choice
+        over all of them would leave the last critical ones behind hundreds of low."""
         match = {"rank": {"$in": _RANKS}, "due_at": {"$exists": True, "$lte": self._clock.now()}}
         wanted = limit * OVERSAMPLING if self._several else limit
         with translated():
-            cursor = self._collection.find(match, {"_id": 1}, sort=[("rank", -1), ("due_at", 1)], limit=wanted)
-            ids = [document["_id"] async for document in cursor.hint(QUEUE_INDEX)]
-        return random.sample(ids, limit) if len(ids) > limit else ids
+            cursor = self._collection.find(
+                match, {"_id": 1, "rank": 1}, sort=[("rank", -1), ("due_at", 1)], limit=wanted
+            )
+            found = [(document["rank"], document["_id"]) async for document in cursor.hint(QUEUE_INDEX)]
+        if len(found) > limit:
+            random.shuffle(found)
+            found.sort(key=lambda candidate: -candidate[0])
+        return [candidate_id for _, candidate_id in found[:limit]]
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
         """One bulk of fenced pipelines, one for all changes that are alike; True where the fence still held. A mark

@@ -43,8 +43,9 @@ class Notifications(Claims, InboxQueries):
         max_waiting_bytes: int,
         several_daemons: bool = False,
         observe_batch: Callable[[int], None] = lambda size: None,
+        observe_claim: Callable[[int, int], None] = lambda candidates, claimed: None,
     ) -> None:
-        Claims.__init__(self, database, clock, several_daemons=several_daemons)
+        Claims.__init__(self, database, clock, several_daemons=several_daemons, observe_claim=observe_claim)
         InboxQueries.__init__(self, database, clock)
         self._observe_batch = observe_batch
         self._commits: Batcher[Row, Inserted | KeyTaken] = Batcher(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
+from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from tests.integration.conftest import API, Running, Start, message, token
 
 from notification_engine.domain.caller import Role
@@ -141,12 +141,33 @@ async def test_connections_are_bounded_and_counted(start: Start) -> None:
             assert await closed(second) == 1013
 
 
-async def test_drain_closes_with_1012(start: Start) -> None:
+async def test_drain_says_when_to_come_back_and_closes_with_1012(start: Start) -> None:
     running = await start()
-    async with opened(running) as (socket, _):
+    headers = {"Authorization": f"Bearer {USER}"}
+    async with (
+        opened(running) as (socket, _),
+        running.session.get(f"{running.address}{API}/stream", headers=headers) as answer,
+    ):
+        assert (await event(answer))["event"] == "hello"
         drain = asyncio.create_task(running.engine.drain())
+        assert 0 <= (await frame(socket, "reconnect"))["after_ms"] <= 1000
         assert await closed(socket) == 1012
+        last = await event(answer)
+        assert (last["event"], json.loads(last["data"])["after_ms"]) == ("reconnect", int(last["retry"]))
+        assert await answer.content.read() == b"", "the stream has ended"
         await drain
+
+
+async def test_who_comes_while_it_stops_is_sent_elsewhere(start: Start) -> None:
+    """By an HTTP answer, not by a close code: a load balancer reads only the former."""
+    running = await start()
+    running.engine.hub.close_all(1012)
+    with pytest.raises(WSServerHandshakeError) as refused:
+        await running.session.ws_connect(f"{running.address}{API}/ws", protocols=("bearer", USER))
+    assert refused.value.status == 503
+    headers = {"Authorization": f"Bearer {USER}"}
+    async with running.session.get(f"{running.address}{API}/stream", headers=headers) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 
 
 async def event(answer: ClientResponse) -> dict[str, str]:

@@ -74,6 +74,17 @@ async def test_priorities_first_and_then_the_oldest(stores: Stores) -> None:
     assert claimed == wanted
 
 
+async def test_several_daemons_choose_at_random_but_within_a_rank(stores: Stores) -> None:
+    """Of the candidates of four batches the few critical ones are taken at once, and low ones anywhere among theirs."""
+    low = await stores.put(stores.due(priority=Priority.LOW) for _ in range(70))
+    critical = await stores.put(stores.due(priority=Priority.CRITICAL) for _ in range(10))
+    own = notifications_of(stores.database, stores.clock, several_daemons=True)
+    claimed = await own.claim("one", 20, LEASE)
+    assert {n.id for n in claimed[:10]} == set(critical)
+    assert [n.priority for n in claimed[10:]] == [Priority.LOW] * 10
+    assert {n.id for n in claimed[10:]} != set(low[:10]), "another that claims now meets few of them"
+
+
 async def test_every_claim_raises_the_fence_and_counts_the_abandoned(stores: Stores) -> None:
     await stores.put([stores.due()])
     seen = []

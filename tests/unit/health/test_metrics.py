@@ -46,6 +46,11 @@ def test_the_delivery_time_is_that_of_what_was_delivered() -> None:
     assert of((C.WEBHOOK, S.FAILED, 3600.0)).kpis()["average_delivery_ms"] is None
 
 
+def test_a_clock_that_went_back_costs_nothing() -> None:
+    kpis = of((C.IN_APP, S.DELIVERED, -0.2), (C.IN_APP, S.DELIVERED, 0.4)).kpis()
+    assert (kpis["ended"], kpis["average_delivery_ms"]) == (2, pytest.approx(200.0))
+
+
 def test_before_anything_ended_there_are_no_rates() -> None:
     kpis = Metrics().kpis()
     assert (kpis["success_rate"], kpis["error_rate"], kpis["average_delivery_ms"]) == (None, None, None)

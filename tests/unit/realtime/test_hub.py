@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,14 @@ from tests.unit.builders import NOW, a_notification
 from notification_engine.domain.cursor import decode_cursor
 from notification_engine.domain.notification import Inbox
 from notification_engine.realtime import hub as hub_module
-from notification_engine.realtime.hub import MAX_QUEUED_BYTES, Connection, Hub, cursor_of
+from notification_engine.realtime.hub import (
+    MAX_QUEUED_BYTES,
+    RECONNECTS_PER_SECOND,
+    Connection,
+    Hub,
+    cursor_of,
+    spread_ms,
+)
 
 
 def joined(hub: Hub, user_id: str = "u1") -> Connection:
@@ -146,6 +154,32 @@ async def test_a_drain_closes_all_and_lets_nobody_in() -> None:
     for connection in connections:
         hub.leave(connection)
     assert hub.counts()["connections"] == 0
+
+
+async def told_after(hub: Hub, count: int) -> list[int]:
+    """The delays that so many clients are told when the process drains."""
+    connections = [joined(hub, f"u{i}") for i in range(count)]
+    hub.close_all(1012)
+    frames = [json.loads(await connection.next() or b"{}") for connection in connections]
+    assert {told["type"] for told in frames} == {"reconnect"}
+    assert [await connection.next() for connection in connections] == [None] * count
+    return [told["after_ms"] for told in frames]
+
+
+async def test_a_drain_spreads_the_clients_over_their_way_back() -> None:
+    """2,000 clients over ten seconds: no second brings twice its share (a chance of 10^-20), and none stays empty."""
+    after = await told_after(Hub(2000), 2000)
+    seconds = Counter(ms // 1000 for ms in after if ms < 10_000)
+    assert max(after) <= 10_000
+    assert sorted(seconds) == list(range(10))
+    assert max(seconds.values()) < 2 * RECONNECTS_PER_SECOND
+
+
+@pytest.mark.parametrize(
+    ("connections", "expected"), [(0, 1000), (1, 1000), (1000, 5000), (2000, 10_000), (10**6, 30_000)]
+)
+def test_the_spread_follows_from_the_connections(connections: int, expected: int) -> None:
+    assert spread_ms(connections) == expected
 
 
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave"]), st.sampled_from("abc"), st.integers(0, 9)), max_size=60))
