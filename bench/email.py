@@ -17,6 +17,7 @@ import orjson
 import uvloop
 
 from bench.http import Framer
+from bench.messages import USERS
 from bench.report import Figure
 from bench.rounds import in_turns
 from bench.servers import API, ENGINE, Bed, Server, bearer, free_port
@@ -181,14 +182,14 @@ def _message(index: int) -> Message:
         notification_id=f"ntfy_{ulid}",
         delivery_id=f"dlv_{ulid}_0",
         event_id=f"evt_{ulid}",
-        user_id=f"user-{index:06d}",
+        user_id=f"user-{index % USERS:06d}",
         notification_type="test_execution.completed",
         channel=Channel.EMAIL,
         priority=Priority.MEDIUM,
         title=f"Run {index} completed",
         body="148 of 148 tests passed.",
         created_at=datetime.now(UTC),
-        endpoint=f"user-{index:06d}@example.org",
+        endpoint=f"user-{index % USERS:06d}@example.org",
         data={
             "url": f"https://app.example.org/runs/{index}",
             "run": {"id": index, "name": "Checkout regression", "environment": "staging", "branch": "main"},

@@ -125,7 +125,8 @@ class EmailChannel:
             return Postponed(Reason.SERVER_ERROR, RENDERER_REST_SECONDS, "engine", "the renderer was not available")
         if isinstance(email, RenderFailed):
             return Rejected(Reason.TEMPLATE_ERROR, "engine", email.detail)
-        return replace(email, headers=email.headers + unsubscribe_headers(message.unsubscribe_url))
+        headers = unsubscribe_headers(message.unsubscribe_url)
+        return replace(email, headers=email.headers + headers) if headers else email
 
     async def _round(self, email: Email, deadline: Deadline) -> Outcome:
         passed: list[PassedOver] = []
@@ -162,7 +163,7 @@ class EmailChannel:
 
 
 def _with(outcome: Outcome, passed: Sequence[PassedOver]) -> Outcome:
-    if isinstance(outcome, Delivered | Postponed):
+    if not passed or isinstance(outcome, Delivered | Postponed):
         return outcome
     return replace(outcome, passed_over=tuple(passed))
 

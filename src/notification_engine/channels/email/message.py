@@ -6,6 +6,7 @@ from email.headerregistry import Address, BaseHeader, HeaderRegistry, Unstructur
 from email.message import EmailMessage
 from email.policy import EmailPolicy, Policy
 from email.utils import format_datetime
+from functools import lru_cache
 
 from email_validator import validate_email
 
@@ -58,6 +59,7 @@ def check_line(value: str) -> None:
         raise ValueError("a control character in a header")
 
 
+@lru_cache(maxsize=10_000)
 def ascii_address(address: str) -> str:
     """One bare address with its domain in the form that every mail server reads (IDNA). Raises ValueError."""
     checked = validate_email(address, check_deliverability=False, allow_smtputf8=False, test_environment=True)
