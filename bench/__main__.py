@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import subprocess
 import time
@@ -32,20 +33,24 @@ MEASURES: dict[str, Measure] = {
 
 
 async def _run(names: list[str], *, quick: bool) -> report.Run:
-    began, figures, syncs = time.perf_counter(), [], []
+    began, load = time.perf_counter(), os.getloadavg()[0]
+    figures: list[report.Figure] = []
+    syncs: list[float] = []
     async with asyncio.timeout(BOUND_SECONDS):
         for name in names:
             print(f"{name} ...", flush=True)
             async with Bed() as bed:  # one for each, so that no measure meets what another left
                 syncs.append(disk.fdatasync_ms(bed.directory))
-                figures += await MEASURES[name](bed, quick=quick)
-            print(report.table(figures[-3:]), flush=True)
+                found = await MEASURES[name](bed, quick=quick)
+            figures += found
+            print(report.table(found), flush=True)
     return report.Run(
         date=report.now(),
         quick=quick,
         seconds=time.perf_counter() - began,
         machine=report.machine(),
         versions=report.versions(_mongod_version()),
+        load_before=load,
         fdatasync_ms=sorted(syncs)[len(syncs) // 2],
         figures=figures,
     )

@@ -15,8 +15,8 @@ from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatu
 from notification_engine.domain.notification import Decision, Inbox, Notification, Priority, delivery_id
 from notification_engine.kit.ids import new_ulid
 from notification_engine.services.announce import settled_at_insert
-from notification_engine.storage import history
 from notification_engine.storage.codec import to_document
+from notification_engine.storage.history import row_document
 
 USERS = 20_000
 BATCH = 2000
@@ -62,7 +62,7 @@ def fill(url: str, name: str, first: int, count: int, total: int) -> None:
         for start in range(first, first + count, BATCH):
             indexes = range(start, min(start + BATCH, first + count))
             batch = [_finished(i, begun + SPAN * (i / total)) for i in indexes]
-            rows = [history._document(row) for n in batch for row in settled_at_insert(n)]
+            rows = [row_document(row) for n in batch for row in settled_at_insert(n)]
             db["notifications"].insert_many([to_document(n) for n in batch], ordered=False)
             db["notification_history"].insert_many(rows, ordered=False)
 

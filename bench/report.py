@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- last run -->", "<!-- end of the last run -->"
 PACKAGES = ("notification-engine", "pymongo", "fastapi", "pydantic", "uvicorn", "uvloop", "aiohttp", "orjson")
 
 
@@ -46,6 +48,7 @@ class Run:
     seconds: float
     machine: dict[str, str]
     versions: dict[str, str]
+    load_before: float
     fdatasync_ms: float
     figures: list[Figure]
 
@@ -100,12 +103,11 @@ def markdown(run: Run) -> str:
     kind = "a quick run" if run.quick else "a full run"
     return "\n".join(
         [
-            "# Last benchmark run",
-            "",
             f"Written by `make bench`: {run.date}, {kind} of {run.seconds:.0f} s.",
             "",
             f"- Machine: {', '.join(f'{k} {v}' for k, v in run.machine.items())}",
             f"- Versions: {', '.join(f'{k} {v}' for k, v in run.versions.items())}",
+            f"- Load average of the machine before it began, by others: {run.load_before:.1f}",
             f"- Disk: {run.fdatasync_ms:.2f} ms for 4 KiB and fdatasync (median of 200)",
             "",
             table(run.figures),
@@ -116,6 +118,8 @@ def markdown(run: Run) -> str:
 
 def write(run: Run) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.md").write_text(markdown(run))
+    (RESULTS / "latest.md").write_text("# Last benchmark run\n\n" + markdown(run))
+    before, _, rest = README.read_text().partition(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{markdown(run)}{END}{rest.partition(END)[2]}")
     shown = asdict(run) | {"figures": [asdict(f) | {"judged": f.judged} for f in run.figures]}
     (RESULTS / "latest.json").write_text(json.dumps(shown, indent=2) + "\n")
