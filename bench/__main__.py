@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from bench import accept, batch, disk, growth, live, replicas, report, start, webhooks
+from bench import accept, batch, disk, email, growth, live, replicas, report, start, webhooks
 from bench.servers import Bed
 from notification_engine.storage.embedded import find_binary
 
@@ -25,6 +25,7 @@ MEASURES: dict[str, Measure] = {
     "webhooks": webhooks.measure,
     "live": live.measure,
     "replicas": replicas.measure,
+    "email": email.measure,
     "growth": growth.measure,
     "start": start.measure,
 }

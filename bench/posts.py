@@ -16,10 +16,11 @@ from notification_engine.channels.webhook import payload, signed_headers
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import Priority
 from notification_engine.domain.outcome import Message
+from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.ids import new_ulid
 
 AT_ONCE = 125
-SECRET = "whsec_" + "a" * 32
+ENDPOINT = WebhookEndpoint("whk_bench", "http://127.0.0.1/hook", ("*",), "whsec_" + "a" * 32)
 
 
 def _prepared(index: int) -> tuple[bytes, dict[str, str]]:
@@ -40,7 +41,7 @@ def _prepared(index: int) -> tuple[bytes, dict[str, str]]:
             correlation_id=asked["correlation_id"],
         )
     )
-    return body, signed_headers(SECRET, f"dlv_{ulid}_0", body)
+    return body, signed_headers(ENDPOINT, f"dlv_{ulid}_0", body)
 
 
 async def _post_all(address: str, count: int) -> float:

@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
 
+from notification_engine import wiring
 from notification_engine.api.admission import Admission
 from notification_engine.cli.main import app
+from notification_engine.domain.breaker import BreakerPolicy
 from notification_engine.domain.outcome import Outcome
 from notification_engine.kit.clock import Clock
 from notification_engine.services import send
@@ -138,7 +141,20 @@ def _deadly() -> None:
     Send._call = die  # type: ignore[method-assign]
 
 
-HELPERS: dict[str, Callable[[], None]] = {"dies-of-poison": _deadly}
+def _breakers(**policy: Any) -> Callable[[], None]:
+    """Not broken either, but of another patience: a table of answers wants each asked, an outage a short rest."""
+
+    def install() -> None:
+        wiring.BreakerPolicy = partial(BreakerPolicy, **policy)  # type: ignore[assignment,misc]
+
+    return install
+
+
+HELPERS: dict[str, Callable[[], None]] = {
+    "dies-of-poison": _deadly,
+    "breakers-never-open": _breakers(minimum=10**9),
+    "breakers-rest-briefly": _breakers(window_seconds=5.0, open_seconds=2.0),
+}
 
 
 @build("no-poison-rule")

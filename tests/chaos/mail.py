@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from tests.chaos.receipts import Receipts, receipt
 
-_DELIVERY = re.compile(rb"^X-Notification-Delivery-Id:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+DELIVERY_HEADER = re.compile(rb"^X-Notification-Delivery-Id:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _EOF = b"\r\n.\r\n"
 FOREVER = 3600.0
 
@@ -156,7 +156,7 @@ class _Conversation:
 
     async def _take(self) -> None:
         content = await self._reader.readuntil(_EOF)
-        found = _DELIVERY.search(content)
+        found = DELIVERY_HEADER.search(content)
         delivery_id = found.group(1).decode() if found else ""
         scripted = self._scripted if self._scripted and self._scripted.step is Step.TAKEN else None
         granted = scripted is None or (scripted.reply or "").startswith("2")  # a late yes is one, too

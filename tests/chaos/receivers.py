@@ -23,6 +23,7 @@ class Cut(StrEnum):
     BEFORE_BODY = "reset before the body"
     AFTER_BODY = "reset after the body"
     MID_ANSWER = "answer cut short"
+    STATUS_LINE = "status line cut short"
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Receivers:
 
     async def _call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer. False: the connection has ended."""
-        name, headers = _head(await reader.readuntil(b"\r\n\r\n"))
+        name, headers = head(await reader.readuntil(b"\r\n\r\n"))
         delivery_id = headers.get("webhook-id", "")
         answer = self._scripts.get(name, always(OK))(self._seen[delivery_id])
         self._seen[delivery_id] += 1
@@ -175,19 +176,19 @@ class Receivers:
         if answer.cut is Cut.AFTER_BODY:
             return reset(writer)
         await asyncio.sleep(answer.delay_seconds)
-        await _write(writer, answer)
+        await write(writer, answer)
         return answer.cut is None
 
 
-def _head(raw: bytes) -> tuple[str, dict[str, str]]:
+def head(raw: bytes) -> tuple[str, dict[str, str]]:
     """The path's name and the headers, lower case."""
     request, *lines = raw.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
     return request.split(" ")[1].lstrip("/"), headers
 
 
-async def _write(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    raw = answer.raw()
+async def write(writer: asyncio.StreamWriter, answer: Answer) -> None:
+    raw = answer.raw()[:10] if answer.cut is Cut.STATUS_LINE else answer.raw()
     if not answer.drip_seconds:
         writer.write(raw)
         await writer.drain()

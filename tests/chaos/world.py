@@ -18,6 +18,7 @@ from tests.chaos.ledger import Db, Ledger, Row, verdict
 from tests.chaos.load import Load
 from tests.chaos.mail import MailAnswer, Step
 from tests.chaos.receivers import Answer, Receivers
+from tests.chaos.relays import SendGrid, Ses
 
 
 @dataclass
@@ -31,6 +32,8 @@ class World:
     load: Load
     random: random.Random
     directory: Path
+    sendgrid: SendGrid
+    ses: Ses
 
     @property
     def engine(self) -> EngineProcess:
@@ -71,8 +74,13 @@ async def world(
         receivers = Receivers()
         await receivers.start()
         stack.push_async_callback(receivers.stop)
+        sendgrid, ses = SendGrid(receivers.ledger), Ses(receivers.ledger)
+        for provider in (sendgrid, ses):
+            await provider.start()
+            stack.push_async_callback(provider.stop)
         name = f"chaos_{uuid.uuid4().hex[:12]}"
         given = {"MONGODB_URL": url or replica_set.url, "MONGODB_DATABASE": name, "SMTP_PORT": receivers.smtp_port}
+        given |= {"SENDGRID_BASE_URL": sendgrid.address, "SES_ENDPOINT_URL": ses.address}
         processes = Engines(directory, given | settings, broken=broken)
         stack.push_async_callback(processes.stop)
         for _ in range(engines):
@@ -82,7 +90,8 @@ async def world(
         db = replica_set.client.get_database(
             name, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
         )
-        made = World(replica_set, name, db, processes, receivers, ledger, load, random.Random(seed), directory)
+        chance = random.Random(seed)
+        made = World(replica_set, name, db, processes, receivers, ledger, load, chance, directory, sendgrid, ses)
         for index in range(webhooks):
             await made.register(f"hook-{index}")
         try:

@@ -14,7 +14,7 @@ from notification_engine.domain.outcome import Accepted, Delivered, Outcome, Rej
 from notification_engine.services.ports import Deadline
 
 S = Situation
-SHORT, LONG = 0.3, 20.0
+SHORT, LONG = 3.0, 20.0  # the first is longer than a first call needs to open its client
 WITH_A_WIRE = [row for row in ROWS if row.wire]
 
 

@@ -1,6 +1,7 @@
 """A stand-in for SendGrid's v3 Mail Send that enforces the vendor's documented rules and fails when told to.
 
-Rules after the Twilio SendGrid API reference, "Mail Send" (limitations and request body).
+Rules after the Twilio SendGrid API reference, "Mail Send" (limitations and request body), and its OpenAPI description;
+where one of the two is stricter, it counts.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ MAX_TOTAL = 30 * 1024 * 1024
 MAX_PERSONALIZATIONS = 1000
 MAX_CUSTOM_ARGS = 10_000
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-_RESERVED = {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"} | {
+RESERVED = {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"} | {
     "to",
     "from",
     "subject",
@@ -133,13 +134,36 @@ def broken_rule(body: Any) -> tuple[str, str | None] | None:
     """The message and the field of the first documented rule that the body breaks; None for a good one."""
     if not isinstance(body, dict):
         return "Bad Request", None
-    for rule in (_personalizations, _from, _subject, _content, _custom_args, _headers, _attachments, _send_at):
+    for rule in (_types, _personalizations, _from, _subject, _content, _custom_args, _headers, _attachments, _send_at):
         if found := rule(body):
             return found
     return None
 
 
 Broken = tuple[str, str | None] | None
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("personalizations", "attachments", "to", "cc", "bcc"), list),
+    **dict.fromkeys(("from", "headers"), dict),
+    **dict.fromkeys(("subject", "email", "name", "type", "value", "filename", "disposition"), str),
+}
+_FREE = {"headers", "custom_args"}  # what is in them has names of the sender's own
+
+
+def _types(given: dict[str, Any], where: str = "") -> Broken:
+    """A field of one name has one type wherever it stands, but `content`: a list, or an attachment's text."""
+    for name, value in given.items():
+        at = f"{where}{name}"
+        wanted = (str if where.startswith("attachments.") else list) if name == "content" else _TYPES.get(name, object)
+        if not isinstance(value, wanted):
+            return "Bad Request: of another type.", at
+        if isinstance(value, dict) and name not in _FREE and (found := _types(value, f"{at}.")):
+            return found
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            if not isinstance(item, dict):
+                return "Bad Request: an object is expected.", f"{at}.{index}"
+            if found := _types(item, f"{at}.{index}."):
+                return found
+    return None
 
 
 def _personalizations(body: dict[str, Any]) -> Broken:
@@ -198,17 +222,22 @@ def _content(body: dict[str, Any]) -> Broken:
 
 
 def _custom_args(body: dict[str, Any]) -> Broken:
-    args = body.get("custom_args", {})
-    if any(not isinstance(value, str) for value in args.values()):
-        return "Custom args must be strings.", "custom_args"
-    if len(json.dumps(args)) >= MAX_CUSTOM_ARGS:
-        return "Custom args must be less than 10,000 bytes.", "custom_args"
+    """The prose shows an object for the whole send too, the description allows a string alone."""
+    if not isinstance(body.get("custom_args", ""), str):
+        return "Custom args of the whole send must be a string.", "custom_args"
+    for index, personalization in enumerate(body["personalizations"]):
+        args = personalization.get("custom_args", {})
+        where = f"personalizations.{index}.custom_args"
+        if not isinstance(args, dict) or any(not isinstance(value, str) for value in args.values()):
+            return "Custom args must be strings.", where
+        if len(json.dumps(args)) >= MAX_CUSTOM_ARGS:
+            return "Custom args must be less than 10,000 bytes.", where
     return None
 
 
 def _headers(body: dict[str, Any]) -> Broken:
     for name, value in body.get("headers", {}).items():
-        if name.lower() in _RESERVED:
+        if name.lower() in RESERVED:
             return "The header is reserved.", f"headers.{name}"
         if not name.isascii() or not isinstance(value, str) or re.search(r"[\r\n\x00]", value):
             return "Headers must be strings of one line.", f"headers.{name}"
@@ -220,8 +249,14 @@ def _attachments(body: dict[str, Any]) -> Broken:
         where = f"attachments.{index}"
         if not attachment.get("filename"):
             return "The attachment filename is required.", f"{where}.filename"
+        if attachment.get("type") == "":
+            return "The attachment type must be at least one character in length.", f"{where}.type"
+        if attachment.get("disposition", "attachment") not in {"attachment", "inline"}:
+            return "The attachment disposition must be attachment or inline.", f"{where}.disposition"
+        if "content" not in attachment:
+            return "The attachment content is required.", f"{where}.content"
         try:
-            if not base64.b64decode(attachment.get("content", ""), validate=True):
+            if not base64.b64decode(attachment["content"], validate=True):
                 return "The attachment content is required.", f"{where}.content"
         except binascii.Error:
             return "The attachment content must be base64 encoded.", f"{where}.content"

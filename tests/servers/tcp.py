@@ -1,6 +1,7 @@
 """A server that speaks below its protocol: for what no honest server does, such as junk, silence and cut lines."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -102,3 +103,25 @@ async def closed_port() -> int:
     server.close()
     await server.wait_closed()
     return port
+
+
+class FullHouse:
+    """A port that listens and takes nobody in: a connection to it is never made and never refused."""
+
+    def __init__(self) -> None:
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        self._waiting = [socket.socket() for _ in range(3)]
+        for guest in self._waiting:
+            guest.setblocking(False)
+            guest.connect_ex(("127.0.0.1", self.port))
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        for opened in (*self._waiting, self._listener):
+            opened.close()

@@ -6,6 +6,7 @@ the process without waiting for what is in flight; leases expire and another cla
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -77,9 +78,18 @@ async def _engine(settings: Settings, url: str, role: EngineRole, exclusive: boo
     engine = Engine(settings, url, role=role, exclusive=exclusive)
     try:
         await engine.start()
+        _spare_the_collector()
         yield engine
     finally:
         await engine.stop()
+
+
+def _spare_the_collector() -> None:
+    """What the start built stays until the end: no collection walks it again. Requests leave hardly any cycles behind,
+    and a batch of 1,000 makes more objects than the default threshold of 700 allows without a collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 async def _until_signal(engine: Engine, listener: socket.socket, once_serving: Alongside | None) -> None:

@@ -179,5 +179,7 @@ def formatting_locale(recipient: str | None, text: str) -> str:
 
 def one_line(text: str, limit: int = MAX_TITLE) -> str:
     """For titles and subjects: no control character, no line break, cut at `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() or c == " " else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

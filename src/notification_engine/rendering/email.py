@@ -39,10 +39,12 @@ class EmailRenderer:
         )
         if isinstance(parts, RenderFailed):
             return parts
-        words = replace(message, title=parts.get("subject") or message.title, body=parts.get("text") or message.body)
-        plain = render_email(words)
-        text = _linked(parts["text"], message.unsubscribe_url) if parts.get("text") else plain.text
-        return replace(plain, text=text, html=parts.get("html") or plain.html)
+        subject, text, html = parts.get("subject") or message.title, parts.get("text"), parts.get("html")
+        if not text or not html:
+            plain = render_email(replace(message, title=subject, body=text or message.body))
+            html = html or plain.html
+        text = _linked(text, message.unsubscribe_url) if text else plain.text
+        return Email(message.delivery_id, message.endpoint or "", subject, text, html)
 
 
 def _linked(text: str, url: str | None) -> str:

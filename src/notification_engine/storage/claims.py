@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import PyMongoError
 
 from notification_engine.domain.delivery import ALLOWED_FROM, DeliveryStatus
@@ -19,6 +19,7 @@ from notification_engine.storage.pipelines import (
     claim_pipeline,
     give_back_pipeline,
     in_seconds,
+    kind_of,
     postpone_pipeline,
 )
 
@@ -66,18 +67,25 @@ class Claims:
         return random.sample(ids, limit) if len(ids) > limit else ids
 
     async def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """One bulk of fenced pipelines; True where the fence still held. A mark needs more: the delivery must still be
-        one that may be sent, because a callback, which has no fence, may have ended it meanwhile."""
-        groups: dict[tuple[str, int | None, str], list[Change]] = {}
+        """One bulk of fenced pipelines, one for all changes that are alike; True where the fence still held. A mark
+        needs more: the delivery must still be one that may be sent, because a callback, which has no fence, may have
+        ended it meanwhile. Written twice, as after a lost reply, a change does nothing more: the table refuses it or
+        the fence is another."""
+        kinds: dict[object, list[Change]] = {}
         for change in changes:
-            marked = change.delivery_id if change.mark is not None else ""
-            groups.setdefault((change.document_id, change.fence, marked), []).append(change)
-        writes: list[Any] = [UpdateOne(_matching(group[0]), changes_pipeline(group)) for group in groups.values()]
+            marked = change.delivery_id if change.mark is not None else None
+            kinds.setdefault((kind_of(change), marked), []).append(change)
+        writes: list[Any] = []
+        expected = 0
+        for alike in kinds.values():
+            ids = list({change.document_id for change in alike})
+            writes.append(UpdateMany(_matching(ids, alike[0]), changes_pipeline(alike)))
+            expected += len(ids)
         with translated():
             result = await self._collection.bulk_write(writes, ordered=False)
-            if result.matched_count == len(writes):
+            if result.matched_count == expected:
                 return [True] * len(changes)
-            stored = await self._stored([document_id for document_id, _, _ in groups])
+            stored = await self._stored(list({change.document_id for change in changes}))
         return [_held(change, stored.get(change.document_id)) for change in changes]
 
     async def _stored(self, ids: list[str]) -> dict[str, Document]:
@@ -138,8 +146,10 @@ def _fenced(document_id: str, fence: int | None) -> dict[str, Any]:
     return {"_id": document_id} if fence is None else {"_id": document_id, "lease.fence": fence}
 
 
-def _matching(change: Change) -> dict[str, Any]:
-    match = _fenced(change.document_id, change.fence)
+def _matching(document_ids: list[str], change: Change) -> dict[str, Any]:
+    match: dict[str, Any] = {"_id": {"$in": document_ids}}
+    if change.fence is not None:
+        match["lease.fence"] = change.fence
     if change.mark is not None:
         sources = [str(s) for s in ALLOWED_FROM[change.status]]
         match["deliveries"] = {"$elemMatch": {"id": change.delivery_id, "status": {"$in": sources}}}

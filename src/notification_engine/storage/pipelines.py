@@ -5,6 +5,7 @@ from the deliveries as they are stored, whatever another lane wrote meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,9 +24,15 @@ def in_seconds(seconds: float) -> Stage:
 
 
 def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) -> list[Stage]:
-    """The changes of one document under one fence. `raise_fence`: who still works on it works on a stale copy."""
+    """Changes under one fence: of one document, or alike ones of many. Delivery ids are unique over all documents, so
+    one pipeline, parsed once, serves every document of a bulk whose outcome is the same. `raise_fence`: who still works
+    on it works on a stale copy."""
     stages: list[Stage] = [{"$set": {"lease.fence": {"$add": ["$lease.fence", 1]}}}] if raise_fence else []
-    branches = [branch for change in changes if change.delivery_id for branch in _branches(change)]
+    kinds: dict[object, list[Change]] = {}
+    for change in changes:
+        if change.delivery_id:
+            kinds.setdefault(kind_of(change), []).append(change)
+    branches = [branch for alike in kinds.values() for branch in _branches(alike[0], [c.delivery_id for c in alike])]
     if branches:
         switch = {"$switch": {"branches": branches, "default": "$$d"}}
         stages.append({"$set": {"deliveries": {"$map": {"input": "$deliveries", "as": "d", "in": switch}}}})
@@ -34,10 +41,16 @@ def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) ->
     return stages + recompute(reset_deaths=True)
 
 
-def _branches(change: Change) -> list[Stage]:
+def kind_of(change: Change) -> object:
+    """Equal for changes that differ only in whose they are."""
+    mark = tuple(sorted(change.mark.items())) if change.mark else None
+    return replace(change, document_id="", delivery_id="", mark=None), bool(change.delivery_id), mark
+
+
+def _branches(change: Change, delivery_ids: list[str]) -> list[Stage]:
     """Allowed by the table: the patch. Not allowed, because a callback was faster: a lane's hold ends, and what it
     alone knows is kept. A callback itself then changes nothing, but for a weaker reason of the same state."""
-    mine = {"$eq": ["$$d.id", change.delivery_id]}
+    mine = {"$in": ["$$d.id", delivery_ids]}
     allowed = {"$in": ["$$d.status", [str(s) for s in allowed_from(change)]]}
     branches = [{"case": {"$and": [mine, allowed]}, "then": _patched(change)}]
     if change.over:

@@ -3,6 +3,7 @@
 from tests.chaos.faults import (  # noqa: F401 - each registers its own
     claims,
     database,
+    email,
     engine,
     excess,
     interventions,

@@ -153,7 +153,7 @@ async def mail_fails_early(count: int, seed: int, shared: Cluster | None, broken
         async for document in w.db["notifications"].find({}, {"status": 1}):
             w.ledger.check(document["status"] == "accepted", f"ended as {document['status']}")
         w.ledger.check(w.receivers.ledger.refused.total() == count, f"{w.receivers.ledger.refused.total()} refused")
-        return replace(row, problems=(*row.problems, *_summary(w.ledger.problems)))
+        return replace(row, problems=(*row.problems, *summary(w.ledger.problems)))
 
 
 @fault("accept, then drop", full=1_000, short=60)
@@ -261,10 +261,10 @@ async def judged(w: World, name: str, cases: Sequence[Case], bodies: Sequence[di
         case = cases[int(document["notification_type"].partition(".")[0].removeprefix("case"))]
         w.ledger.check(document["status"] == case.end, f"{case.name}: ended as {document['status']}")
     w.ledger.check(w.engine.alive, "the engine has ended")
-    return replace(row, problems=(*row.problems, *_summary(w.ledger.problems)))
+    return replace(row, problems=(*row.problems, *summary(w.ledger.problems)))
 
 
-def _summary(problems: Sequence[str]) -> list[str]:
+def summary(problems: Sequence[str]) -> list[str]:
     return [f"{text} ({count})" for text, count in Counter(problems).most_common(20)]
 
 

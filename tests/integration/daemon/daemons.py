@@ -19,7 +19,9 @@ from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
+from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.storage.suppressions import Suppressions
 
 Answer = Callable[[Message], Awaitable[Outcome]]
 
@@ -116,7 +118,16 @@ def a_daemon(stores: Stores, owner: str = "one", **changes: Any) -> Daemon:
         max_waiting=10_000,
     )
     channels = {c: Scripted(c, repeatable=c is not Channel.EMAIL) for c in Channel}
-    send = Send(channels, settle, store, stores.history, EndpointWatch(endpoints, stores.clock, untold), stores.clock)
-    dispatcher = Dispatcher(store, send, settle, list(Channel), owner=owner, **values)
+    send = Send(
+        channels,
+        settle,
+        store,
+        stores.history,
+        EndpointWatch(endpoints, stores.clock, untold),
+        Suppressions(stores.database, AuditLog(stores.database)),
+        stores.clock,
+        patience_seconds=values["lease_seconds"],
+    )
+    dispatcher = Dispatcher(store, send, settle, list(Channel), stores.clock, owner=owner, **values)
     sweeper = Sweeper(store, dispatcher, interval_seconds=3600, batch_size=50)
     return Daemon(stores, channels, send, settle, dispatcher, sweeper, metrics)

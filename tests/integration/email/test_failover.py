@@ -54,7 +54,7 @@ async def test_sendgrid_takes_it_with_our_delivery_id(begin: Begin, sendgrid: Se
     shown = await emailed(running)
     (delivery,) = shown["deliveries"]
     assert (delivery["status"], delivery["provider"]) == ("accepted", "sendgrid")
-    assert sendgrid.taken[0]["custom_args"] == {"delivery_id": delivery["delivery_id"]}
+    assert sendgrid.taken[0]["personalizations"][0]["custom_args"] == {"delivery_id": delivery["delivery_id"]}
     assert sendgrid.taken[0]["subject"] == "Hello"
     assert await ses.sent() == []
 

@@ -33,6 +33,14 @@ def to(*addresses: str) -> dict[str, Any]:
     return {"to": [{"email": address} for address in addresses]}
 
 
+def tagged(args: dict[str, Any]) -> dict[str, Any]:
+    return to("a@b.example") | {"custom_args": args}
+
+
+def attached(**fields: str) -> dict[str, str]:
+    return {"filename": "a", "content": "eA=="} | fields
+
+
 RULES: list[tuple[str, dict[str, Any], str]] = [
     ("personalizations are required", changed(personalizations=None), "personalizations"),
     ("at most 1,000 personalizations", changed(personalizations=[to("a@b.example")] * 1001), "personalizations"),
@@ -48,11 +56,20 @@ RULES: list[tuple[str, dict[str, Any], str]] = [
     ("content has a type", changed(content=[{"value": "x"}]), "content.0.type"),
     ("content is not empty", changed(content=[{"type": "text/plain", "value": ""}]), "content.0.value"),
     ("text comes first", changed(content=list(reversed(GOOD["content"]))), "content"),
-    ("custom args are texts", changed(custom_args={"n": 1}), "custom_args"),
-    ("custom args are small", changed(custom_args={"n": "x" * 10_000}), "custom_args"),
+    ("custom args of the whole send are a text", changed(custom_args={"n": "1"}), "custom_args"),
+    ("custom args are texts", changed(personalizations=[tagged({"n": 1})]), "personalizations.0.custom_args"),
+    (
+        "custom args are small",
+        changed(personalizations=[tagged({"n": "x" * 10_000})]),
+        "personalizations.0.custom_args",
+    ),
+    ("a name is a text", changed(**{"from": {"email": SENDER, "name": 1}}), "from.name"),
     ("some headers are reserved", changed(headers={"Received": "x"}), "headers.Received"),
     ("headers are one line", changed(headers={"X-A": "a\r\nb"}), "headers.X-A"),
     ("attachments have a name", changed(attachments=[{"content": "eA=="}]), "attachments.0.filename"),
+    ("attachments have a content", changed(attachments=[{"filename": "a"}]), "attachments.0.content"),
+    ("attachments have a type", changed(attachments=[attached(type="")]), "attachments.0.type"),
+    ("attachments are shown somehow", changed(attachments=[attached(disposition="x")]), "attachments.0.disposition"),
     ("attachments are base64", changed(attachments=[{"filename": "a", "content": "%"}]), "attachments.0.content"),
     ("not later than 72 hours", changed(send_at=int(time.time()) + 80 * 3600), "send_at"),
 ]
@@ -100,5 +117,5 @@ async def test_more_than_thirty_megabytes_are_too_large(sendgrid: SendGrid) -> N
 
 def test_our_own_request_breaks_no_rule() -> None:
     assert broken_rule(GOOD) is None
-    assert GOOD["personalizations"] == [to("ada@xn--bcher-kva.example")]
-    assert GOOD["custom_args"] == {"delivery_id": EMAIL.delivery_id}
+    recipient = to("ada@xn--bcher-kva.example")
+    assert GOOD["personalizations"] == [recipient | {"custom_args": {"delivery_id": EMAIL.delivery_id}}]

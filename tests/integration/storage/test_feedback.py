@@ -21,7 +21,7 @@ class Held:
     """A notification with two e-mail deliveries that a lane has claimed under fence 1."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self.store = Notifications(database, clock, max_waiting=10)
+        self.store = Notifications(database, clock, max_waiting_bytes=1024 * 1024)
         self._documents = database.majority("notifications")
         self.id = f"ntfy_{new_ulid()}"
         self.first, self.second = (delivery_id(self.id, i) for i in range(2))

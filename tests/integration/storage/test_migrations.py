@@ -12,7 +12,7 @@ import pytest
 
 from notification_engine.storage import migrations
 from notification_engine.storage.connection import Database
-from notification_engine.storage.migrations import GUIDE, MIGRATIONS, OURS, migrate, missing_indexes
+from notification_engine.storage.migrations import ALL_INDEXES, MIGRATIONS, migrate, missing_indexes
 
 GUIDE_TEXT = Path(__file__).parents[3] / "docs" / "deployment-guide.md"
 NAMES = [name for name, _ in MIGRATIONS]
@@ -51,8 +51,8 @@ async def test_the_guides_indexes_exist_exactly(empty: Database) -> None:
 
 async def test_nothing_but_the_guides_and_the_engines_own_indexes_is_made(empty: Database) -> None:
     await migrate(empty)
-    for name in {*GUIDE, *OURS}:
-        wanted = {m.document["name"] for m in GUIDE.get(name, []) + OURS.get(name, [])} | {"_id_"}
+    for name in {name for indexes in ALL_INDEXES for name in indexes}:
+        wanted = {m.document["name"] for indexes in ALL_INDEXES for m in indexes.get(name, [])} | {"_id_"}
         assert set(await empty.collection(name).index_information()) == wanted
 
 

@@ -13,11 +13,15 @@ class TokenBucket:
         self._filled_at = time.monotonic()
         self._rests_until = 0.0
 
+    @property
+    def rests(self) -> float:
+        """Seconds for which the provider still wants to be left alone."""
+        return max(0.0, self._rests_until - time.monotonic())
+
     def take(self, patience: float) -> float:
         """Takes a token and answers how long to wait before it may be spent; when that is longer than `patience`
         seconds no token is taken, and the answer says how long it would have been."""
-        now = time.monotonic()
-        rest = max(0.0, self._rests_until - now)
+        now, rest = time.monotonic(), self.rests
         if not self._rate:
             return rest
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)

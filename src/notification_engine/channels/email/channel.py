@@ -137,6 +137,11 @@ class EmailChannel:
                 waits.append(Postponed(Reason.BREAKER_OPEN, max(1.0, relay.breaker.seconds_left), name))
                 passed.append(PassedOver(name, Reason.BREAKER_OPEN, 0.0))
                 continue
+            if (rest := relay.bucket.rests) > PATIENCE_SECONDS:  # it refuses for now, as the call that told us so
+                relay.breaker.release()
+                waits.append(Postponed(Reason.RATE_LIMITED, rest, name))
+                passed.append(PassedOver(name, Reason.RATE_LIMITED, 0.0))
+                continue
             wait = relay.bucket.take(PATIENCE_SECONDS)
             if wait > PATIENCE_SECONDS:
                 relay.breaker.release()

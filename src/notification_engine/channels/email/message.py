@@ -54,7 +54,7 @@ def build(email: Email, sender: str, sender_name: str) -> EmailMessage:
 
 def check_line(value: str) -> None:
     """Raises ValueError for what would end a header's line or hide in it."""
-    if any(unicodedata.category(c) == "Cc" for c in value):
+    if not value.isprintable() and any(unicodedata.category(c) == "Cc" for c in value):
         raise ValueError("a control character in a header")
 
 

@@ -1,5 +1,6 @@
-"""SendGrid: the v3 Mail Send API (Twilio SendGrid API reference, POST /v3/mail/send). Our delivery id travels in
-`custom_args`, so that its events can be matched."""
+"""SendGrid: the v3 Mail Send API (Twilio SendGrid API reference, POST /v3/mail/send). Our delivery id travels in the
+personalization's `custom_args`, so that its events can be matched; of the whole send's the vendor's description says
+that they are a string."""
 
 import base64
 import time
@@ -67,11 +68,12 @@ def mail_send(email: Email, sender: str, sender_name: str) -> dict[str, Any]:
     """The request's body. Raises ValueError for an address or subject that cannot be used."""
     check_line(email.subject)
     body: dict[str, Any] = {
-        "personalizations": [{"to": [{"email": ascii_address(email.to)}]}],
+        "personalizations": [
+            {"to": [{"email": ascii_address(email.to)}], "custom_args": {"delivery_id": email.delivery_id}}
+        ],
         "from": {"email": sender, "name": sender_name},
         "subject": email.subject,
         "content": [{"type": "text/plain", "value": email.text}, {"type": "text/html", "value": email.html}],
-        "custom_args": {"delivery_id": email.delivery_id},
         "headers": {"X-Notification-Delivery-Id": email.delivery_id, **dict(email.headers)},
     }
     if email.attachments:

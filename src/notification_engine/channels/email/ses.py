@@ -7,10 +7,14 @@ would be a second e-mail.
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
 from botocore import exceptions as boto
 
@@ -18,20 +22,42 @@ from notification_engine.channels.email.message import build
 from notification_engine.channels.email.verdict import http_signs, judge
 from notification_engine.domain.delivery import Reason
 from notification_engine.domain.outcome import Outcome, Rejected
+from notification_engine.net.exchange import Written
 from notification_engine.rendering.plain import Email
 from notification_engine.services.ports import Deadline
 
 MAX_BYTES = 40 * 1024 * 1024  # of the API, after base64
 TAG = "notification-delivery-id"
-_NEVER_SENT = (
+_LOST = (  # before or after the request was written: a connection that is reset looks like one that is refused
     boto.EndpointConnectionError,
-    boto.ConnectTimeoutError,
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
     boto.ProxyConnectionError,
     boto.SSLError,
+    boto.HTTPClientError,
 )
-_TIMEOUTS = (boto.ReadTimeoutError, TimeoutError)
+_TIMEOUTS = (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError)
+_written: ContextVar[Written] = ContextVar("ses_written")
+
+
+async def _mark(_: object, __: SimpleNamespace, ___: object) -> None:
+    _written.get().yes = True
+
+
+_TRACE = aiohttp.TraceConfig()
+_TRACE.on_request_headers_sent.append(_mark)
+_TRACE.freeze()
+
+
+class _Watched(AIOHTTPSession):  # type: ignore[misc]
+    """Tells whether a request has reached the wire: the client's own errors do not, when our deadline ends the wait
+    for a connection."""
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
+        if _TRACE not in session.trace_configs:
+            session.trace_configs.append(_TRACE)
+        return session
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +94,18 @@ class SesProvider:
             return Rejected(Reason.TOO_LARGE, self.name)
         if deadline.at <= time.monotonic():
             return judge(self.name, "timeout before", detail="deadline")
+        written = Written()
+        _written.set(written)
         try:
             client = await self._opened()
             async with asyncio.timeout(deadline.at - time.monotonic()):
                 answer = await client.send_email(**request)
         except boto.ClientError as error:
             return self._refused(error)
-        except _NEVER_SENT as error:
-            late = isinstance(error, boto.ConnectTimeoutError)
-            return judge(self.name, "timeout before" if late else "lost before", detail=type(error).__name__)
         except _TIMEOUTS as error:
-            return judge(self.name, "timeout after", detail=type(error).__name__)
-        except boto.HTTPClientError as error:
-            return judge(self.name, "lost after", detail=type(error).__name__)
+            return judge(self.name, f"timeout {_when(written)}", detail=type(error).__name__)
+        except _LOST as error:
+            return judge(self.name, f"lost {_when(written)}", detail=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - an answer that the client cannot read: the provider may have it
             return judge(self.name, "unreadable", detail=type(error).__name__)
         message_id = answer.get("MessageId")
@@ -118,6 +143,7 @@ class SesProvider:
                     connect_timeout=c.connect_seconds,
                     read_timeout=c.read_seconds,
                     retries={"total_max_attempts": 1},
+                    http_session_cls=_Watched,
                     max_pool_connections=64,
                 )
                 self._client = await self._stack.enter_async_context(
@@ -131,3 +157,7 @@ class SesProvider:
                     )
                 )
             return self._client
+
+
+def _when(written: Written) -> str:
+    return "after" if written.yes else "before"

@@ -105,13 +105,22 @@ async def test_our_own_rate_does_not_fail_over() -> None:
     assert second.asked == []
 
 
-async def test_a_provider_that_asked_for_a_rest_gets_it() -> None:
+async def test_a_provider_that_asked_for_a_rest_gets_it_and_the_next_is_asked() -> None:
+    limited, second = Provider("first", Retry(Reason.RATE_LIMITED, "first", after=60.0)), Provider("second", TAKEN)
+    channel = EmailChannel([relay(limited), relay(second)], no_attacher(), attempt_seconds=5)
+    for _ in range(2):
+        outcome = await channel.send(a_message(endpoint="ada@example.org"), Deadline(time.monotonic() + 5))
+        assert passed_over(outcome) == [("first", Reason.RATE_LIMITED)]
+    assert (len(limited.asked), len(second.asked)) == (1, 2)
+
+
+async def test_while_the_only_provider_rests_it_is_postponed() -> None:
     limited = Provider("first", Retry(Reason.RATE_LIMITED, "first", after=60.0))
-    resting = relay(limited)
-    channel = EmailChannel([resting, relay(Provider("second", TAKEN))], no_attacher(), attempt_seconds=5)
+    channel = EmailChannel([relay(limited)], no_attacher(), attempt_seconds=5)
     for _ in range(2):
         outcome = await channel.send(a_message(endpoint="ada@example.org"), Deadline(time.monotonic() + 5))
     assert isinstance(outcome, Postponed)
+    assert 59 < outcome.after <= 60
     assert len(limited.asked) == 1
 
 
