@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from statistics import median, quantiles
@@ -29,21 +30,22 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     seconds, rounds = (3.0, 3) if quick else (10.0, 5)
     with_redis = await bed.engine(url, "joined", REDIS_URL=redis)
     hearing = await bed.engine(url, "joined", REDIS_URL=redis)
-    await _frames_ms(with_redis, hearing, 1)  # warm
-    by_bus = await _frames_ms(with_redis, hearing, seconds)
-    same = await _frames_ms(with_redis, with_redis, seconds)
     alone, alone_too = await bed.engine(url, "apart"), await bed.engine(url, "apart")
-    by_poll = await _frames_ms(alone, alone_too, seconds)
+    for pair in ((with_redis, hearing), (alone, alone_too)):
+        await _frames_ms(*pair, 2)  # warm
+    here, there = await _frames_ms(with_redis, hearing, seconds)
+    hop = [there[key] - here[key] for key in here]
+    polled_here, polled = await _frames_ms(alone, alone_too, seconds)
     load = 1.5 if quick else 4.0
     cost = await in_turns(
         rounds, partial(accepted_per_second, with_redis, load), partial(accepted_per_second, alone, load)
     )
-    rate = f"POST on one replica to frame on another at {RATE}/s"
-    reference = "the same, on one replica"
+    frame, same = f"POST at one replica to frame at another, {RATE}/s", "to the frame at the same one"
     return [
-        Figure(f"{rate}, Redis, p50", median(by_bus), "ms", reference, median(same), up=False),
-        Figure(f"{rate}, Redis, p99", _p99(by_bus), "ms", reference, _p99(same), aim=50, up=False),
-        Figure(f"{rate}, no Redis, p99", _p99(by_poll), "ms", reference, _p99(same), aim=1500, up=False),
+        Figure(f"{frame}, Redis, p99", _p99(there.values()), "ms", same, _p99(here.values()), aim=50, up=False),
+        Figure("its way between the replicas, p50", median(hop), "ms", up=False),
+        Figure("the same, p99", _p99(hop), "ms", up=False),
+        Figure(f"{frame}, no Redis, p99", _p99(polled.values()), "ms", same, _p99(polled_here.values()), up=False),
         Figure(
             "single POST, 64 connections, with Redis",
             cost.a,
@@ -57,39 +59,41 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     ]
 
 
-def _p99(took: list[float]) -> float:
+def _p99(took: Iterable[float]) -> float:
     return quantiles(took, n=100)[98]
 
 
-async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> list[float]:
-    """Open loop, as in `live`: posted to one engine, heard by sockets of the other."""
+async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> tuple[dict[str, float], dict[str, float]]:
+    """Open loop, as in `live`: posted to one engine, heard by sockets of both; by message, for the first and the
+    second."""
     sent: dict[str, float] = {}
-    took: dict[str, float] = {}
-    every = asyncio.Event()
     count = int(RATE * seconds)
+    everywhere = asyncio.Event()
+    came: tuple[dict[str, float], dict[str, float]] = ({}, {})
 
-    async def listen(socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def listen(socket: aiohttp.ClientWebSocketResponse, took: dict[str, float]) -> None:
         async for frame in socket:
             shown = orjson.loads(frame.data)
             key = shown["notification"]["correlation_id"] if shown["type"] == "notification" else None
-            if key in sent and key not in took:
-                took[key] = 1000 * (time.perf_counter() - sent[key])
-                if len(took) == count:
-                    every.set()
+            if key in sent:
+                took.setdefault(key, 1000 * (time.perf_counter() - sent[key]))
+                if len(came[0]) == len(came[1]) == count:
+                    everywhere.set()
 
     async def post(session: aiohttp.ClientSession, body: dict[str, Any]) -> None:
         async with session.post(API, json=body) as answer:
             answer.raise_for_status()
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        posting = await stack.enter_async_context(aiohttp.ClientSession(telling.address, headers=bearer()))
-        opening = await stack.enter_async_context(aiohttp.ClientSession(hearing.address))
         listening = []
-        for index in range(SOCKETS):
-            protocols = ("bearer", token(f"user-{index:06d}"))
-            socket = await stack.enter_async_context(opening.ws_connect(f"{API}/ws", protocols=protocols))
-            await socket.receive()  # hello
-            listening.append(group.create_task(listen(socket)))
+        for server, took in zip((telling, hearing), came, strict=True):
+            session = await stack.enter_async_context(aiohttp.ClientSession(server.address))
+            for index in range(SOCKETS):
+                protocols = ("bearer", token(f"user-{index:06d}"))
+                socket = await stack.enter_async_context(session.ws_connect(f"{API}/ws", protocols=protocols))
+                await socket.receive()  # hello
+                listening.append(group.create_task(listen(socket, took)))
+        posting = await stack.enter_async_context(aiohttp.ClientSession(telling.address, headers=bearer()))
         began = time.perf_counter()
         for index in range(count):
             await asyncio.sleep(max(0.0, began + index / RATE - time.perf_counter()))
@@ -99,10 +103,10 @@ async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> list[f
             sent[key] = time.perf_counter()
             group.create_task(post(posting, body))
         async with asyncio.timeout(30):
-            await every.wait()
+            await everywhere.wait()
         for task in listening:
             task.cancel()
-    return list(took.values())
+    return came
 
 
 async def _lookup_us(url: str) -> float:
