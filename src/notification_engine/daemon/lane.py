@@ -121,6 +121,8 @@ class Lane:
             return []
         now = time.monotonic()
         lines = [(-len(line), host) for host, line in self._deferred.items() if not self._moves(host, now)]
+        for _, host in lines:
+            self._deferred[host].sort()  # a heap still; its last is now the least urgent, not any leaf
         heapq.heapify(lines)
         taken: list[tuple[Work, float]] = []
         while lines and len(taken) < excess:

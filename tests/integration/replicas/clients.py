@@ -14,6 +14,7 @@ from notification_engine.domain.caller import Role
 
 BACKOFF_SECONDS = 0.2
 OPEN_SECONDS = 5.0
+RESUME_SECONDS = 20.0  # without a bus only a replay brings what another process accepted, of the last minute
 _CLOSING = ClientWSTimeout(ws_close=1.0)
 
 
@@ -34,6 +35,7 @@ class Listener:
     cursor: str | None = None
     _socket: ClientWebSocketResponse | None = None
     _task: asyncio.Task[None] | None = None
+    _resumed_at: float = field(default_factory=time.monotonic)
     _live: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self) -> None:
@@ -95,6 +97,9 @@ class Listener:
                 self.cursor = told["cursor"]
             case "ping":
                 await socket.send_json({"type": "pong"})
+                if time.monotonic() > self._resumed_at + RESUME_SECONDS:
+                    self._resumed_at = time.monotonic()
+                    await self.resume()
 
 
 @asynccontextmanager

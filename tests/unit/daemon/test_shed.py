@@ -8,6 +8,7 @@ from tests.unit.builders import a_work
 
 from notification_engine.daemon import lane as lane_module
 from notification_engine.daemon.lane import SHED_SECONDS, SLOW_SECONDS, Lane
+from notification_engine.domain.notification import Priority
 from notification_engine.services.settle import Work
 
 
@@ -75,6 +76,18 @@ async def test_the_longest_lines_are_shed_first_and_never_below_the_bound(time: 
     assert hosts(taken) == {"long": 4}
     assert rig.lane.queued == 6
     assert rig.lane.shed() == []
+    await rig.end()
+
+
+async def test_the_least_urgent_is_shed_and_of_it_the_newest(time: FakeTime) -> None:
+    """A heap's last entry is any leaf: what is urgent and waits among others must not be put off for it."""
+    rig = Rig(deferred_bound=22)
+    for index, priority in enumerate([Priority.LOW] * 11 + [Priority.CRITICAL] * 20 + [Priority.LOW] * 10):
+        rig.lane.put(a_work("slow", priority, index=index))
+        rig.lane.pump()
+    taken = [work for work, _ in rig.lane.shed()]
+    assert {work.notification.priority for work in taken} == {Priority.LOW}
+    assert [int(work.delivery.id.rpartition("_")[2]) for work in taken] == [*range(40, 30, -1), *range(10, 2, -1)]
     await rig.end()
 
 
