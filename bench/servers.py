@@ -107,19 +107,23 @@ class Bed:
         self, command: list[str], environment: dict[str, str], *, stdout: int
     ) -> asyncio.subprocess.Process:
         """In the temporary directory, so that no `.env` and no `var/` of a checkout is met."""
-        plain = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "PYTHONPATH", "MONGOD_BINARY"}}
-        ours = {
-            "JWT_SECRET_KEY": SECRET,
-            "WEBHOOK_HTTPS_ONLY": "false",
-            "WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
-            "DRAIN_DELAY_SECONDS": "0",
-            "PYTHONPATH": os.pathsep.join(filter(None, [plain.get("PYTHONPATH"), str(ROOT)])),
-        }
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=self.directory, env=plain | ours | environment, stdout=stdout
+            *command, cwd=self.directory, env=surroundings() | environment, stdout=stdout
         )
         self._stack.push_async_callback(stop, process)
         return process
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of what is measured: the engine's settings and little else."""
+    kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "MONGOD_BINARY"}}
+    return kept | {
+        "JWT_SECRET_KEY": SECRET,
+        "WEBHOOK_HTTPS_ONLY": "false",
+        "WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+        "DRAIN_DELAY_SECONDS": "0",
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)])),
+    }
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:

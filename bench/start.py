@@ -6,7 +6,7 @@ import time
 from statistics import median
 
 from bench.report import Figure
-from bench.servers import Bed, stop
+from bench.servers import Bed, stop, surroundings
 
 IDLE_SECONDS = 3
 
@@ -37,6 +37,6 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
 async def _import_seconds() -> float:
     began = time.perf_counter()
     command = "import notification_engine.cli.main"
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", command)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", command, env=surroundings())
     await process.wait()
     return time.perf_counter() - began
