@@ -26,6 +26,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
             "the same app, stores nothing",
             stored.b,
             stored.ratio,
+            stored.ratios,
             least=0.5,
             aim=0.7,
         ),
@@ -36,6 +37,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
             "a route that only authenticates and validates",
             strict.b,
             strict.ratio,
+            strict.ratios,
         ),
     ]
 

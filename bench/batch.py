@@ -41,6 +41,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
             "bare insert_many, same documents and indexes",
             found.b,
             found.ratio,
+            found.ratios,
             least=0.2,
             aim=0.35,
         )

@@ -25,6 +25,7 @@ class Figure:
     reference: str = ""
     reference_value: float | None = None
     ratio: float | None = None
+    ratios: tuple[float, ...] = ()
     least: float | None = None
     aim: float | None = None
     up: bool = True
@@ -77,7 +78,16 @@ def now() -> str:
 
 
 def table(figures: list[Figure]) -> str:
-    head = ("Figure", "Measured", "Reference of the same run", "Its value", "Ratio", "At least", "Aim", "")
+    head = (
+        "Figure",
+        "Measured",
+        "Reference of the same run",
+        "Its value",
+        "Ratio (of the rounds)",
+        "At least",
+        "Aim",
+        "",
+    )
     rows = [head, *(_row(figure) for figure in figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
@@ -89,7 +99,7 @@ def table(figures: list[Figure]) -> str:
 
 def _row(f: Figure) -> tuple[str, ...]:
     value = "" if f.reference_value is None else f"{_number(f.reference_value)} {'/s' if f.ratio else f.unit}"
-    ratio = "" if f.ratio is None else f"{f.ratio:.2f}"
+    ratio = "" if f.ratio is None else f"{f.ratio:.2f} ({min(f.ratios):.2f} to {max(f.ratios):.2f})"
     sign, unit = "" if f.up else "≤ ", "" if f.ratio is not None else f" {f.unit}"
     least, aim = ("" if wanted is None else f"{sign}{_number(wanted)}{unit}" for wanted in (f.least, f.aim))
     return f.name, f"{_number(f.value)} {f.unit}", f.reference, value, ratio, least, aim, f.judged

@@ -12,11 +12,11 @@ class Compared:
     a: float
     b: float
     ratio: float
-    ratios: list[float]
+    ratios: tuple[float, ...]
 
 
 async def in_turns(rounds: int, a: Measured, b: Measured) -> Compared:
     """A B A B ...; the medians, and the median of the rounds' ratios A ÷ B."""
     pairs = [(await a(), await b()) for _ in range(rounds)]
-    ratios = [one / other for one, other in pairs]
+    ratios = tuple(one / other for one, other in pairs)
     return Compared(median(p[0] for p in pairs), median(p[1] for p in pairs), median(ratios), ratios)

@@ -40,6 +40,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
             "bare aiohttp posts, same bodies and receiver",
             found.b,
             found.ratio,
+            found.ratios,
             least=0.15,
             aim=0.25,
         )
