@@ -3,13 +3,25 @@
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from notification_engine.kit.clock import Clock
 from notification_engine.storage.connection import Database
 from notification_engine.storage.embedded import EmbeddedMongod, find_binary
 from notification_engine.storage.migrations import migrate
+
+_configure = structlog.configure
+
+
+def _configure_without_cache(**settings: Any) -> None:
+    """A logger that keeps its first configuration would not be seen by `capture_logs` in a later test."""
+    _configure(**(settings | {"cache_logger_on_first_use": False}))
+
+
+structlog.configure = _configure_without_cache
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,8 @@ FOUND_BY = {
     "no-poison-rule": "poison",
     "no-admission": "overload at three times capacity",
 }
-CORE = tuple(FOUND_BY)[:6]  # the mechanisms that the design rests on: proven at every `make test`
+RARE = {"unfenced-settlement"}  # needs a send that is stopped at one moment: found by the counts of `make chaos`
+CORE = tuple(b for b in tuple(FOUND_BY)[:6] if b not in RARE)  # what the design rests on: proven at every `make test`
 _behind: set[asyncio.Task[Any]] = set()
 
 

@@ -17,6 +17,7 @@ from notification_engine.domain.caller import Role
 from notification_engine.net.fetch import Fetcher
 from notification_engine.security.tokens import Tokens
 from notification_engine.settings import Settings
+from notification_engine.storage.connection import Database
 from notification_engine.wiring import Engine, EngineRole
 
 API = "/api/v1/notifications"
@@ -117,7 +118,7 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start(mongod: str, mailbox: Mailbox) -> AsyncIterator[Start]:
-    """Starts engines, all on one database of the test's own; settings by name."""
+    """Starts engines, all on one database of the test's own, which is dropped after them; settings by name."""
     from contextlib import AsyncExitStack
 
     name = f"test_{uuid.uuid4().hex[:12]}"
@@ -131,6 +132,14 @@ async def start(mongod: str, mailbox: Mailbox) -> AsyncIterator[Start]:
             return await stack.enter_async_context(serving(settings, mongod, role=role, fetcher=fetcher))
 
         yield begin
+    await drop(mongod, name)
+
+
+async def drop(url: str, name: str) -> None:
+    """The server keeps files open for each collection and index: those of a thousand tests would be too many."""
+    database = Database(url, name, pool_size=1)
+    await database.drop()
+    await database.close()
 
 
 @pytest.fixture

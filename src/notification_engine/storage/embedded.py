@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import importlib.util
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -201,5 +202,9 @@ def _serves(pid: int, directory: Path) -> bool:
 
 
 def _die_with_parent() -> None:
+    """In the child, before it becomes the server; which needs a file for each collection and index, so it may open as
+    many as this process could."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
