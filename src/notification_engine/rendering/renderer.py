@@ -1,6 +1,5 @@
 """Compiles and renders through the pool of child processes. The parent's half: jobs out, texts or refusals in."""
 
-import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -52,13 +51,6 @@ class PoolRenderer:
         if "error" in answer:
             return RenderFailed(f"{name}: {answer.get('safe', 'it does not render')}")
         return _cleaned({part: answer["ok"][source] for part, source in written.items()})
-
-    async def render_batch(
-        self, name: str, compiled: Compiled, contexts: Sequence[Mapping[str, Any]], locale: str | None = None
-    ) -> list[dict[str, str] | RenderFailed]:
-        """Whole e-mails of one template for many recipients; what a measurement calls."""
-        parts = ("subject", "text", "html")
-        return list(await asyncio.gather(*(self.render(name, compiled, parts, c, locale, None) for c in contexts)))
 
     async def preview(
         self, name: str, compiled: Compiled, context: Mapping[str, Any], locale: str | None, time_zone: str | None
