@@ -1,4 +1,5 @@
-"""A proxy before one mongod that cuts the connection after a command was executed, before its reply arrives.
+"""A proxy before one mongod that cuts the connection after a command was executed, before its reply arrives, or holds
+a command back on its way.
 
 It reads the wire protocol no further than the name of a command (OP_MSG, the first key of its document).
 """
@@ -13,12 +14,18 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Proxy:
-    """`cuts` counts, by the name of a command, the replies that were lost so far."""
+    """`cuts` counts, by the name of a command, the replies that were lost so far; `held` and `late` the commands that
+    wait, and those that were answered after they had waited."""
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
         self._armed: dict[str, int] = {}
         self.cuts: dict[str, int] = {}
+        self._sign: bytes | None = None
+        self._released = asyncio.Event()
+        self._waited: set[int] = set()
+        self.held = 0
+        self.late = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -31,6 +38,16 @@ class Proxy:
     def cut(self, command: str, times: int) -> None:
         """The next `times` replies to this command are lost, with their connections."""
         self._armed[command] = times
+
+    def hold(self, sign: bytes) -> None:
+        """From now on, a command that contains these bytes waits for `release`, and its connection with it."""
+        self._released.clear()
+        self._sign = sign
+
+    def release(self) -> None:
+        self._sign = None
+        self.held = 0
+        self._released.set()
 
     def left(self, command: str) -> int:
         return self._armed.get(command, 0)
@@ -71,8 +88,13 @@ class Proxy:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 message = await _message(client)
+                number = int.from_bytes(message[4:8], "little")
                 if name := _command(message):
-                    commands[int.from_bytes(message[4:8], "little")] = name
+                    commands[number] = name
+                if self._sign is not None and self._sign in message:
+                    self.held += 1
+                    self._waited.add(number)
+                    await self._released.wait()
                 server.write(message)
                 await server.drain()
 
@@ -82,13 +104,17 @@ class Proxy:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 message = await _message(server)
-                name = commands.pop(int.from_bytes(message[8:12], "little"), "")
+                number = int.from_bytes(message[8:12], "little")
+                name = commands.pop(number, "")
                 if self._armed.get(name, 0) > 0:
                     self._armed[name] -= 1
                     self.cuts[name] = self.cuts.get(name, 0) + 1
                     return
                 client.write(message)
                 await client.drain()
+                if number in self._waited:
+                    self._waited.remove(number)
+                    self.late += 1
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
