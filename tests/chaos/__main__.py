@@ -27,7 +27,10 @@ async def run_one(chosen: Fault, shared: Cluster, options: argparse.Namespace) -
     started = time.monotonic()
     count = options.count or (chosen.short if options.short else chosen.full)
     await shared.whole()
-    row = await chosen.run(count, options.seed, shared if chosen.shares else None, options.broken)
+    try:
+        row = await chosen.run(count, options.seed, shared if chosen.shares else None, options.broken)
+    except (AssertionError, TimeoutError, OSError) as error:  # the rest of a run of hours is worth having
+        row = Row(chosen.name, runs=count, accepted=0, problems=(f"did not come to its end: {error}"[:300],))
     print("ok  " if row.passed else "FAIL", *cells(row), f"({time.monotonic() - started:.0f} s)", row.note, flush=True)
     for problem in row.problems:
         print("     ", problem, flush=True)

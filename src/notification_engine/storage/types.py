@@ -1,6 +1,5 @@
 """Notification types that operators changed or made. All of them are kept for a few seconds: they are few."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ from notification_engine.domain.errors import Conflict
 from notification_engine.domain.notification import OnUnknown, Priority
 from notification_engine.domain.notification_type import NotificationType
 from notification_engine.kit.clock import wall_now
+from notification_engine.kit.shared import Shared
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
 
@@ -25,13 +25,11 @@ class Types(Cached):
         self._collection = database.collection("notification_types")
         self._cached: dict[str, NotificationType] = {}
         self._cached_until = 0.0
-        self._loading = asyncio.Lock()
+        self._loading = Shared(self._load)
 
     async def overrides(self) -> Mapping[str, NotificationType]:
-        if time.monotonic() > self._cached_until:
-            async with self._loading:
-                if time.monotonic() > self._cached_until:
-                    await self._load()
+        while time.monotonic() > self._cached_until:  # again when a change came while the load was on its way
+            await self._loading.get()
         return self._cached
 
     async def put(self, caller: Caller, changed: NotificationType) -> NotificationType:
