@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiohttp import ClientError, ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.conftest import API, SECRET, token
@@ -108,6 +109,13 @@ class Replica:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
+
+    def delivered(self) -> list[str]:
+        """The notifications that this process delivered, in the order of its log."""
+        lines = (self.directory / f"{self.name}.log").read_bytes().splitlines()
+        return [
+            orjson.loads(one)["notification_id"] for one in lines if b'"Notification delivered successfully"' in one
+        ]
 
     def log(self) -> str:
         return (self.directory / f"{self.name}.log").read_text()[-4000:]
