@@ -25,7 +25,7 @@ from notification_engine.wiring import Engine
 class HollowEngine(Engine):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.notifications.insert = _insert  # type: ignore[method-assign]
+        self.notifications.insert_each = _insert  # type: ignore[method-assign]
         self.history.append = _append  # type: ignore[method-assign]
         self.app.post("/bench/validated", status_code=202)(_validated)
 

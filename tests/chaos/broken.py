@@ -71,7 +71,7 @@ def _unfenced_settlement() -> None:
 
 @build("ack-before-write")
 def _ack_before_write() -> None:
-    insert = Notifications.insert
+    insert = Notifications.insert_each
 
     async def at_once(self: Notifications, documents: Sequence[tuple[str, bytes]]) -> list[Any]:
         task = asyncio.create_task(insert(self, documents))
@@ -79,7 +79,7 @@ def _ack_before_write() -> None:
         task.add_done_callback(_behind.discard)
         return [Inserted()] * len(documents)
 
-    Notifications.insert = at_once  # type: ignore[method-assign]
+    Notifications.insert_each = at_once  # type: ignore[method-assign]
 
 
 @build("no-write-ahead-mark")

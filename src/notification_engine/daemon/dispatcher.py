@@ -35,7 +35,7 @@ class _Held:
 
 
 class Dispatcher:
-    """Implements `services.intake.Handover`."""
+    """Implements `services.commit.Handover`."""
 
     def __init__(
         self,

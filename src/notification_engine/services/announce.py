@@ -22,7 +22,7 @@ log = get_logger("service-layer")
 
 
 class Announce:
-    """Implements `services.intake.Observer`."""
+    """Implements `services.commit.Observer`."""
 
     def __init__(self, history: HistoryStore, recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
         self._history = history

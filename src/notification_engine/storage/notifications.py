@@ -8,13 +8,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from notification_engine.domain.caller import Caller, Role
-from notification_engine.domain.errors import InvalidRequest, NotFound, Unavailable
+from notification_engine.domain.errors import EngineError, InvalidRequest, NotFound, Unavailable
 from notification_engine.domain.notification import Notification
 from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.kit.clock import Clock
@@ -61,11 +61,24 @@ class Notifications(Claims, InboxQueries):
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
         """In the next group commit. Raises Unavailable: the fate is unknown, or too many wait."""
+        results: list[Inserted | KeyTaken] = []
+        for result in await self.insert_each(documents):
+            if isinstance(result, EngineError):
+                raise result
+            results.append(result)
+        return results
+
+    async def insert_each(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken | EngineError]:
+        """Each with its own result. Raises Unavailable when too many wait."""
         deadline = time.monotonic() + ACCEPT_SECONDS
         try:
-            return await self._commits.submit_many([(i, encoded, deadline) for i, encoded in documents])
+            results = await self._commits.submit_each([(i, encoded, deadline) for i, encoded in documents])
         except QueueFull as error:
             raise Unavailable("Too many notifications wait to be written.", retry_after=1) from error
+        for result in results:
+            if not isinstance(result, Inserted | KeyTaken | EngineError):
+                raise result
+        return cast(list[Inserted | KeyTaken | EngineError], results)
 
     async def _commit(self, rows: list[Row]) -> Sequence[Result]:
         """Retries the same ids while their fate is unknown; an id that is there already then counts as written."""
