@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import uvloop
 from fastapi.responses import Response
 
+from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import Sender
 from notification_engine.api.models.send import SendIn
-from notification_engine.api.notifications import IdempotencyKey, accepted_view, answer
+from notification_engine.api.notifications import IdempotencyKey, accepted_view
 from notification_engine.cli import server
 from notification_engine.domain.outcome import Attempt
 from notification_engine.services.ports import Inserted

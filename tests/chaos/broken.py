@@ -24,7 +24,8 @@ from notification_engine.kit.clock import Clock
 from notification_engine.services import send
 from notification_engine.services.ports import Change, Inserted, Sender
 from notification_engine.services.send import Send
-from notification_engine.services.settle import Settle, Work
+from notification_engine.services.settle import Settle
+from notification_engine.services.work import Work
 from notification_engine.storage import claims, connection
 from notification_engine.storage.notifications import Notifications
 from notification_engine.wiring import Engine

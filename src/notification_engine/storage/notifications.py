@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from notification_engine.domain.caller import Caller, Role
-from notification_engine.domain.errors import EngineError, InvalidRequest, NotFound, Unavailable
+from notification_engine.domain.errors import EngineError, InvalidRequest, Unavailable
 from notification_engine.domain.notification import Notification
 from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.kit.clock import Clock
@@ -23,6 +23,7 @@ from notification_engine.storage.claims import Claims
 from notification_engine.storage.codec import encode, to_document, to_notification
 from notification_engine.storage.connection import Database, translated
 from notification_engine.storage.inbox import InboxQueries
+from notification_engine.storage.parts import merged, parts_of
 
 ACCEPT_SECONDS = 10.0
 MAX_BATCH = 1000
@@ -146,14 +147,8 @@ class Notifications(Claims, InboxQueries):
 
     async def get(self, caller: Caller, notification_id: str) -> Notification:
         """One, with the deliveries of its siblings. Another's is NotFound: ownership is in the query."""
-        match = {"_id": {"$gte": notification_id, "$lt": notification_id + "~~"}} | visible_to(caller)
         with translated():
-            parts = [to_notification(d) async for d in self._majority.find(match, sort=[("_id", 1)])]
-        if not parts or parts[0].id != notification_id:
-            raise NotFound("There is no such notification.")
-        for sibling in parts[1:]:
-            parts[0].deliveries += sibling.deliveries
-        return parts[0]
+            return merged(await parts_of(self._majority, notification_id, visible_to(caller)))
 
 
 def visible_to(caller: Caller) -> dict[str, Any]:
