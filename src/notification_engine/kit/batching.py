@@ -88,7 +88,7 @@ class Batcher(Generic[Item, Result]):
         if len(self._tasks) < self._concurrency:
             self._tasks.add(asyncio.create_task(self._run()))
         await group.done
-        return cast(list[Result | BaseException], group.results)  # every place was filled
+        return cast("list[Result | BaseException]", group.results)  # every place was filled
 
     async def drain(self) -> None:
         """Waits until nothing waits and no flush is under way."""

@@ -31,6 +31,7 @@ DUPLICATE_KEY = 11000
 
 Row = tuple[str, bytes, float]  # id, BSON, deadline on the monotonic clock
 Result = Inserted | KeyTaken | BaseException
+_TOLD = (Inserted, KeyTaken, EngineError)  # what a caller is answered; anything else is a defect
 
 
 class Notifications(Claims, InboxQueries):
@@ -77,9 +78,9 @@ class Notifications(Claims, InboxQueries):
         except QueueFull as error:
             raise Unavailable("Too many notifications wait to be written.", retry_after=1) from error
         for result in results:
-            if not isinstance(result, Inserted | KeyTaken | EngineError):
+            if not isinstance(result, _TOLD):
                 raise result
-        return cast(list[Inserted | KeyTaken | EngineError], results)
+        return cast("list[Inserted | KeyTaken | EngineError]", results)
 
     async def _commit(self, rows: list[Row]) -> Sequence[Result]:
         """Retries the same ids while their fate is unknown; an id that is there already then counts as written."""

@@ -104,7 +104,7 @@ def storable(data: dict[str, Any]) -> dict[str, Any]:
                     raise ValueError("keys must not begin with $ or hold a dot or NUL")
             value = value.values()
         for child in value:
-            if isinstance(child, dict | list):
+            if isinstance(child, (dict, list)):
                 stack.append((child, depth + 1))
             elif isinstance(child, float) and not math.isfinite(child):
                 raise ValueError("numbers must be finite")
