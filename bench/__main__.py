@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from bench import accept, batch, disk, email, growth, live, replicas, report, start, webhooks
+from bench import accept, batch, cpu, disk, email, growth, live, replicas, report, start, webhooks
 from bench.servers import Bed
 from notification_engine.storage.embedded import find_binary
 
@@ -24,6 +24,7 @@ MEASURES: dict[str, Measure] = {
     "accept": accept.measure,
     "batch": batch.measure,
     "webhooks": webhooks.measure,
+    "cpu": cpu.measure,
     "live": live.measure,
     "email": email.measure,
     "replicas": replicas.measure,

@@ -9,7 +9,7 @@ from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 from bench.load import Load, generate
 from bench.messages import batches
 from bench.report import Figure
-from bench.rounds import in_turns
+from bench.rounds import Bare, in_turns
 from bench.servers import API, Bed, bearer
 from notification_engine.storage.connection import Database
 from notification_engine.storage.migrations import migrate
@@ -21,7 +21,7 @@ CONNECTIONS = 3  # one is parsed while another is written
 async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     url = await bed.mongod()
     engine = await bed.engine(url, "batch")
-    await _migrated(url, "bare")
+    await migrated(url, "bare")
     seconds, rounds = (1.5, 3) if quick else (4.0, 5)
 
     async def through_the_api() -> float:
@@ -30,7 +30,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
         return SIZE * (await generate(load)).per_second
 
     async def bare() -> float:
-        return await asyncio.to_thread(_insert_many, url, await _stored(url), seconds)
+        return (await bare_inserts(url, seconds)).per_second
 
     found = await in_turns(rounds, through_the_api, bare)
     return [
@@ -48,7 +48,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     ]
 
 
-async def _migrated(url: str, name: str) -> None:
+async def migrated(url: str, name: str) -> None:
     database = Database(url, name, pool_size=2)
     await migrate(database)
     await database.close()
@@ -61,15 +61,19 @@ async def _stored(url: str) -> list[dict[str, Any]]:
         return [document async for document in found]
 
 
-def _insert_many(url: str, documents: list[dict[str, Any]], seconds: float) -> float:
+async def bare_inserts(url: str, seconds: float) -> Bare:
+    return await asyncio.to_thread(_insert_many, url, await _stored(url), seconds)
+
+
+def _insert_many(url: str, documents: list[dict[str, Any]], seconds: float) -> Bare:
     """Documents a second, in thousands, under fresh ids; majority and journal."""
     with MongoClient[dict[str, Any]](url) as client:
         concern = WriteConcern("majority", j=True)
         collection = client["bare"].get_collection("notifications", write_concern=concern)
-        count, began = 0, time.perf_counter()
+        count, began, cpu = 0, time.perf_counter(), time.thread_time()
         while time.perf_counter() - began < seconds:
             fresh = f"{time.time_ns():x}"
             batch = [d | {"_id": f"ntfy_{fresh:0>21}{i:05d}"} for i, d in enumerate(documents)]
             collection.insert_many(batch, ordered=False)
             count += len(batch)
-        return count / (time.perf_counter() - began)
+        return Bare(count / (time.perf_counter() - began), 1e6 * (time.thread_time() - cpu) / count)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import uvloop
 from fastapi.responses import Response
 
+from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import Sender
 from notification_engine.api.models.send import SendIn
-from notification_engine.api.notifications import IdempotencyKey, accepted_view, answer
+from notification_engine.api.notifications import IdempotencyKey, accepted_view
 from notification_engine.cli import server
 from notification_engine.domain.outcome import Attempt
 from notification_engine.services.ports import Inserted
@@ -25,7 +26,7 @@ from notification_engine.wiring import Engine
 class HollowEngine(Engine):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.notifications.insert = _insert  # type: ignore[method-assign]
+        self.notifications.insert_each = _insert  # type: ignore[method-assign]
         self.history.append = _append  # type: ignore[method-assign]
         self.app.post("/bench/validated", status_code=202)(_validated)
 

@@ -1,17 +1,20 @@
 """The reference of `webhooks`: one aiohttp session that posts ready-made bodies, as many at once as a lane has slots.
 
-`python -m bench.posts ADDRESS COUNT` prints posts a second.
+`python -m bench.posts ADDRESS COUNT` prints a `Bare` as JSON.
 """
 
 import asyncio
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import aiohttp
+import orjson
 import uvloop
 
 from bench.messages import message
+from bench.rounds import Bare
 from notification_engine.channels.webhook import payload, signed_headers
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import Priority
@@ -44,7 +47,7 @@ def _prepared(index: int) -> tuple[bytes, dict[str, str]]:
     return body, signed_headers(ENDPOINT, f"dlv_{ulid}_0", body)
 
 
-async def _post_all(address: str, count: int) -> float:
+async def _post_all(address: str, count: int) -> Bare:
     prepared = [_prepared(i) for i in range(count)]
     left = iter(prepared)
     connector = aiohttp.TCPConnector(limit=0)
@@ -56,11 +59,11 @@ async def _post_all(address: str, count: int) -> float:
                     await answer.read()
                     answer.raise_for_status()
 
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(post() for _ in range(AT_ONCE)))
-        return count / (time.perf_counter() - began)
+        return Bare(count / (time.perf_counter() - began), 1e6 * (time.process_time() - cpu) / count)
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(runner.run(_post_all(sys.argv[1], int(sys.argv[2]))))
+        sys.stdout.buffer.write(orjson.dumps(asdict(runner.run(_post_all(sys.argv[1], int(sys.argv[2]))))))

@@ -15,6 +15,14 @@ class Compared:
     ratios: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Bare:
+    """What a reference did, and what one of them cost its client."""
+
+    per_second: float
+    cpu_micros: float
+
+
 async def in_turns(rounds: int, a: Measured, b: Measured) -> Compared:
     """A B A B ...; the medians, and the median of the rounds' ratios A ÷ B."""
     pairs = [(await a(), await b()) for _ in range(rounds)]

@@ -14,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from bench.load import Load, generate
 from bench.messages import batches
 from bench.report import Figure
-from bench.rounds import in_turns
+from bench.rounds import Bare, in_turns
 from bench.servers import API, Bed, Server, bearer
 
 SIZE = 500
@@ -30,7 +30,7 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     found = await in_turns(
         rounds,
         lambda: delivered_per_second(engine, url, "webhooks", count),
-        lambda: bare_posts_per_second(receiver, count),
+        lambda: _bare_posts_per_second(receiver, count),
     )
     return [
         Figure(
@@ -64,7 +64,7 @@ async def delivered_per_second(engine: Server, url: str, database: str, count: i
         db, since, began = client[database], datetime.now(UTC), time.perf_counter()
         await generate(load)
         async with asyncio.timeout(SETTLED_SECONDS):
-            await _until_nothing_is_due(db["notifications"])
+            await until_nothing_is_due(db["notifications"])
         seconds = time.perf_counter() - began
         rows = await db["notification_history"].count_documents(
             {"delivery_status": "delivered", "timestamp": {"$gte": since}}
@@ -74,7 +74,7 @@ async def delivered_per_second(engine: Server, url: str, database: str, count: i
     return count / seconds
 
 
-async def _until_nothing_is_due(notifications: AsyncCollection[dict[str, Any]]) -> None:
+async def until_nothing_is_due(notifications: AsyncCollection[dict[str, Any]]) -> None:
     """Asked again and again: the state lives in the database."""
     due: Any = True
     while due:
@@ -82,10 +82,14 @@ async def _until_nothing_is_due(notifications: AsyncCollection[dict[str, Any]]) 
         await asyncio.sleep(0.01)
 
 
-async def bare_posts_per_second(receiver: Server, count: int) -> float:
+async def _bare_posts_per_second(receiver: Server, count: int) -> float:
+    return (await bare_posts(receiver, count)).per_second
+
+
+async def bare_posts(receiver: Server, count: int) -> Bare:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.posts", receiver.address, str(count)), stdout=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(60):
         out, _ = await process.communicate()
-    return float(orjson.loads(out))
+    return Bare(**orjson.loads(out))

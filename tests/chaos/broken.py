@@ -25,7 +25,8 @@ from notification_engine.kit.clock import Clock
 from notification_engine.services import send
 from notification_engine.services.ports import Change, Inserted, Sender
 from notification_engine.services.send import Send
-from notification_engine.services.settle import Settle, Work
+from notification_engine.services.settle import Settle
+from notification_engine.services.work import Work
 from notification_engine.storage import claims, connection
 from notification_engine.storage.notifications import Notifications
 from notification_engine.wiring import Engine
@@ -76,7 +77,7 @@ def _unfenced_settlement() -> None:
 
 @build("ack-before-write")
 def _ack_before_write() -> None:
-    insert = Notifications.insert
+    insert = Notifications.insert_each
 
     async def at_once(self: Notifications, documents: Sequence[tuple[str, bytes]]) -> list[Any]:
         task = asyncio.create_task(insert(self, documents))
@@ -84,7 +85,7 @@ def _ack_before_write() -> None:
         task.add_done_callback(_behind.discard)
         return [Inserted()] * len(documents)
 
-    Notifications.insert = at_once  # type: ignore[method-assign]
+    Notifications.insert_each = at_once  # type: ignore[method-assign]
 
 
 @build("no-write-ahead-mark")

@@ -11,7 +11,7 @@ from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatu
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.outcome import Attempt, Message
 from notification_engine.domain.webhook import WebhookEndpoint
-from notification_engine.services.settle import Work
+from notification_engine.services.work import Work
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

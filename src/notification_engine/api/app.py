@@ -47,7 +47,6 @@ PARTS = (
     unsubscribe,
     live,
     stream,
-    notifications,
 )
 
 
@@ -61,6 +60,8 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
+    if not only_health:
+        app.include_router(notifications.router, prefix=PREFIX)  # first: routes are tried in order, and these are hot
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, Field, model_validator
 
+from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.read import AttemptOut, NotificationOut, attempt_view
 from notification_engine.api.models.send import ChannelName, Line, Strict, TypeName
-from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problems
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import base_id
@@ -102,8 +102,7 @@ async def listed(
 ) -> Response:
     query = DeadLetterFilter(notification_type, channel, endpoint, reason, since, until)
     page = await given.interventions.dead_letters(query, cursor, limit)
-    body = {"dead_letters": [_view(letter) for letter in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
+    return page_answer(request, "dead_letters", page, _view)
 
 
 @router.post(

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import Services
-from notification_engine.api.notifications import answer
 
 root = APIRouter(tags=["health"])
 router = APIRouter(prefix="/health", tags=["health"])

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from notification_engine.api.answers import page_answer
 from notification_engine.api.dependencies import Services, User
 from notification_engine.api.models.read import HistoryOut, attempt_view
-from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problems
 
 router = APIRouter(tags=["history"])
@@ -29,5 +29,4 @@ async def history(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
     page = await given.history.page(caller, user_id or caller.sub, cursor, limit)
-    body = {"attempts": [attempt_view(a) for a in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
+    return page_answer(request, "attempts", page, attempt_view)

@@ -17,8 +17,8 @@ from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import ApiServices, Services, User, services
-from notification_engine.api.notifications import answer
 from notification_engine.api.problems import problems
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.cursor import encode_cursor

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
+from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import AnyCaller, ApiServices, Canceller, Sender, Services, User
 from notification_engine.api.models.read import (
     ACCEPTED_EXAMPLE,
@@ -36,11 +36,6 @@ from notification_engine.services.views import notification_view
 router = APIRouter(tags=["notifications"])
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=256)]
-
-
-def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    encoded = orjson.dumps(body, option=orjson.OPT_UTC_Z)
-    return Response(encoded, status_code=status, media_type="application/json", headers=headers)
 
 
 @router.post(
@@ -143,12 +138,7 @@ async def inbox(
 ) -> Response:
     query = InboxFilter(status, notification_type, priority, unread, archived, since, until)
     page = await given.notifications.inbox(caller, query, cursor, limit)
-    body = {"notifications": [notification_view(n) for n in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
-
-
-def next_link(request: Request, cursor: str | None) -> dict[str, str]:
-    return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'} if cursor else {}
+    return page_answer(request, "notifications", page, notification_view)
 
 
 @router.get(

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 
+from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import Services, User
 from notification_engine.api.models.send import ChannelName, Strict
-from notification_engine.api.notifications import answer
 from notification_engine.api.problems import problems
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import NotFound

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.suppressions import (
     COLUMNS,
@@ -22,7 +23,6 @@ from notification_engine.api.models.suppressions import (
     parse_csv,
     suppression_view,
 )
-from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problem, problems, respond
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.suppression import Suppression, SuppressionReason
@@ -53,8 +53,7 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
     page = await given.suppressions.page(SuppressionFilter(channel, reason, address), cursor, limit)
-    body = {"suppressions": [suppression_view(s) for s in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
+    return page_answer(request, "suppressions", page, suppression_view)
 
 
 @router.post(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
+from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.template import (
     DRAFT_EXAMPLE,
@@ -18,7 +19,6 @@ from notification_engine.api.models.template import (
     VersionOut,
     VersionsOut,
 )
-from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problems
 from notification_engine.domain.cursor import decode_place, encode_place
 from notification_engine.domain.template import KEY_PATTERN, Draft, Preview, Template, Version
@@ -44,9 +44,7 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
     page = await given.templates.page(decode_place(cursor), limit)
-    following = encode_place(page.next_cursor) if page.next_cursor else None
-    body = {"templates": [_summary(t) for t in page.items], "next_cursor": following}
-    return answer(body, headers=next_link(request, following))
+    return page_answer(request, "templates", page, _summary, cursor=encode_place)
 
 
 @router.get(

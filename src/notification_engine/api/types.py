@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
+from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import TYPE_PATTERN
 from notification_engine.api.models.template import TYPE_EXAMPLE, TypeChangeIn, TypeIn, TypeOut, TypesOut
-from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.problems import problems
 from notification_engine.domain.cursor import decode_place, encode_place
 from notification_engine.domain.notification_type import NotificationType
@@ -33,9 +33,7 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
     page = await given.catalogue.page(decode_place(cursor), limit)
-    following = encode_place(page.next_cursor) if page.next_cursor else None
-    body = {"types": [_view(t) for t in page.items], "next_cursor": following}
-    return answer(body, headers=next_link(request, following))
+    return page_answer(request, "types", page, _view, cursor=encode_place)
 
 
 @router.get(

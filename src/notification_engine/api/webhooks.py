@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, Field
 
+from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dead_letters import IntervenedOut, intervened_view
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import Line, Strict, Text
-from notification_engine.api.notifications import answer, next_link
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
 from notification_engine.domain.delivery import Channel, Reason
@@ -107,8 +107,7 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
     page = await given.endpoints.page(cursor, limit)
-    body = {"webhooks": [_view(e) for e in page.items], "next_cursor": page.next_cursor}
-    return answer(body, headers=next_link(request, page.next_cursor))
+    return page_answer(request, "webhooks", page, _view)
 
 
 @router.get(

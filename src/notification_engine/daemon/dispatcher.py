@@ -19,7 +19,8 @@ from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.ports import Deferral, NotificationStore
 from notification_engine.services.send import Send, message_of
-from notification_engine.services.settle import Settle, Work
+from notification_engine.services.settle import Settle
+from notification_engine.services.work import Work
 
 DEFERRED_SHARE = 8  # of the queue's size, one part may wait in a lane for hosts that do not move
 
@@ -35,7 +36,7 @@ class _Held:
 
 
 class Dispatcher:
-    """Implements `services.intake.Handover`."""
+    """Implements `services.commit.Handover`."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 
 from notification_engine.domain.notification import RANK, Priority
 from notification_engine.kit.logging import get_logger
-from notification_engine.services.settle import Work
+from notification_engine.services.work import Work
 
 SLOW_SECONDS = 1.0
 SHED_SECONDS = 10.0  # until what was shed for a slow host is worth another claim

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 
 
 class Channel(StrEnum):
@@ -149,7 +150,11 @@ def derive_status(deliveries: list[Delivery], *, scheduled_ahead: bool = False) 
         if any(d.status is S.SENDING or d.attempts for d in pending):
             return N.PROCESSING
         return N.SCHEDULED if scheduled_ahead and len(pending) == len(deliveries) else N.PENDING
-    present = {d.status for d in deliveries}
+    return _ended_status(frozenset(d.status for d in deliveries))
+
+
+@cache
+def _ended_status(present: frozenset[DeliveryStatus]) -> NotificationStatus:
     for status, groups in STATUS_RULES:
         if all(present.intersection(group) for group in groups):
             return status

@@ -13,6 +13,7 @@ from notification_engine.kit.ids import ulid_milliseconds
 from notification_engine.kit.loop import Loop
 
 WRITE_SECONDS = 5.0
+MOMENT = 10  # characters of a ULID that say when; those of a batch have few
 OPEN_MINUTES = 15  # a 202 may follow its id by the accept deadline; older minutes are closed
 
 
@@ -32,10 +33,11 @@ class Ledger(Loop):
         self._changed: set[datetime] = set()
 
     def accepted(self, document_ids: Sequence[str]) -> None:
-        for document_id in document_ids:
-            seconds = ulid_milliseconds(document_id.removeprefix("ntfy_")) // 1000
+        moments = Counter(document_id.removeprefix("ntfy_")[:MOMENT] for document_id in document_ids)
+        for moment, count in moments.items():
+            seconds = ulid_milliseconds(moment) // 1000
             minute = datetime.fromtimestamp(seconds - seconds % 60, UTC)
-            self._totals[minute] += 1
+            self._totals[minute] += count
             self._changed.add(minute)
 
     async def run_once(self) -> None:

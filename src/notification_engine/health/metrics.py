@@ -82,18 +82,29 @@ class Metrics:
             registry=r,
         )
 
+        self._of_attempts: dict[object, tuple[Counter, Histogram]] = {}
+        self._of_ends: dict[object, tuple[Counter, Histogram]] = {}
+
     def accepted(self, count: int) -> None:
         self._accepted.inc(count)
 
     def attempted(
         self, channel: Channel, provider: str, status: DeliveryStatus | str, reason: Reason | None, latency_ms: float
     ) -> None:
-        self._attempts.labels(channel, provider, status, reason or "").inc()
-        self._latency.labels(channel, provider).observe(latency_ms / 1000)
+        labels = (channel, provider, status, reason or "")
+        if labels not in self._of_attempts:  # kept: finding a child by its labels costs more than counting
+            self._of_attempts[labels] = self._attempts.labels(*labels), self._latency.labels(channel, provider)
+        calls, latency = self._of_attempts[labels]
+        calls.inc()
+        latency.observe(latency_ms / 1000)
 
     def settled(self, channel: Channel, status: DeliveryStatus, reason: Reason | None, seconds: float) -> None:
-        self._settled.labels(channel, status, reason or "").inc()
-        self._delivery.labels(channel).observe(seconds)
+        labels = (channel, status, reason or "")
+        if labels not in self._of_ends:
+            self._of_ends[labels] = self._settled.labels(*labels), self._delivery.labels(channel)
+        ends, delivery = self._of_ends[labels]
+        ends.inc()
+        delivery.observe(seconds)
         if _succeeded(channel, status):
             self._delivered_seconds.inc(max(0.0, seconds))  # the clock follows the server's, and may go back a little
 

@@ -7,7 +7,7 @@ There is no timer, so an idle batcher adds no latency. The queue is bounded by t
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -15,6 +15,23 @@ Result = TypeVar("Result")
 
 class QueueFull(Exception):
     """More waits than the bound of a batcher."""
+
+
+class _Group(Generic[Result]):
+    """What one call submitted: a result for each of its items, and one future for them all."""
+
+    __slots__ = ("done", "left", "results")
+
+    def __init__(self, size: int) -> None:
+        self.results: list[Result | BaseException | None] = [None] * size
+        self.left = size
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ended(self, index: int, result: Result | BaseException) -> None:
+        self.results[index] = result
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
 
 
 class Batcher(Generic[Item, Result]):
@@ -39,7 +56,7 @@ class Batcher(Generic[Item, Result]):
         self._concurrency = concurrency
         self._weight = weight
         self._waiting_weight = 0
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[tuple[Item, _Group[Result], int]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -51,23 +68,27 @@ class Batcher(Generic[Item, Result]):
 
     async def submit_many(self, items: Sequence[Item]) -> list[Result]:
         """All items, in the fewest batches; the first exception is raised after every item has ended."""
+        results: list[Result] = []
+        for result in await self.submit_each(items):
+            if isinstance(result, BaseException):
+                raise result
+            results.append(result)
+        return results
+
+    async def submit_each(self, items: Sequence[Item]) -> list[Result | BaseException]:
+        """All items, in the fewest batches; each with its own result or exception."""
         if not items:
             return []
         weight = sum(map(self._weight, items))
         if self._waiting and self._waiting_weight + weight > self._max_waiting:
             raise QueueFull
         self._waiting_weight += weight
-        futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in items]
-        self._waiting.extend(zip(items, futures, strict=True))
+        group: _Group[Result] = _Group(len(items))
+        self._waiting.extend((item, group, index) for index, item in enumerate(items))
         if len(self._tasks) < self._concurrency:
             self._tasks.add(asyncio.create_task(self._run()))
-        if len(futures) == 1:
-            return [await futures[0]]
-        await asyncio.wait(futures)
-        for future in futures:
-            if not future.cancelled():
-                future.exception()  # fetched from all, though one is raised: asyncio logs what nobody fetched
-        return [future.result() for future in futures]
+        await group.done
+        return cast("list[Result | BaseException]", group.results)  # every place was filled
 
     async def drain(self) -> None:
         """Waits until nothing waits and no flush is under way."""
@@ -85,21 +106,16 @@ class Batcher(Generic[Item, Result]):
     async def _flush_next(self) -> None:
         count = min(len(self._waiting), self._max_batch)
         batch = [self._waiting.popleft() for _ in range(count)]
-        self._waiting_weight -= sum(self._weight(item) for item, _ in batch)
+        self._waiting_weight -= sum(self._weight(item) for item, _, _ in batch)
         try:
-            results = await self._flush([item for item, _ in batch])
+            results = await self._flush([item for item, _, _ in batch])
             if len(results) != count:
                 raise RuntimeError(f"a flush of {count} items answered {len(results)} results")
         except asyncio.CancelledError:
-            for _, future in batch:
-                future.cancel()
+            for _, group, _ in batch:
+                group.done.cancel()
             raise
         except Exception as error:  # noqa: BLE001 - every waiter is told
             results = [error] * count
-        for (_, future), result in zip(batch, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+        for (_, group, index), result in zip(batch, results, strict=True):
+            group.ended(index, result)

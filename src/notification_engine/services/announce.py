@@ -22,25 +22,24 @@ log = get_logger("service-layer")
 
 
 class Announce:
-    """Implements `services.intake.Observer`."""
+    """Implements `services.commit.Observer`."""
 
     def __init__(self, history: HistoryStore, recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
         self._history = history
         self._recorder = recorder
         self._ledger = ledger
         self._clock = clock
-        self._waiting: list[Notification] = []
+        self._waiting: list[Attempt] = []
         self._writing: asyncio.Task[None] | None = None
 
     def accepted(self, notifications: Sequence[Notification]) -> None:
         self._recorder.accepted(len(notifications))
         self._ledger.accepted([notification.id for notification in notifications])
+        rows = [row for notification in notifications for row in settled_at_insert(notification)]
         now = self._clock.now()
-        for notification in notifications:
-            seconds = (now - notification.created_at).total_seconds()
-            for delivery in notification.deliveries:
-                if _by_insert(delivery):
-                    self._recorder.settled(delivery.channel, delivery.status, delivery.reason, seconds)
+        for row in rows:
+            seconds = (now - row.timestamp).total_seconds()
+            self._recorder.settled(row.channel, DeliveryStatus(row.delivery_status), row.reason, seconds)
         if notifications:
             first = notifications[0]
             log.info(
@@ -51,7 +50,7 @@ class Announce:
                 notifications=len(notifications),
             )
         room = MAX_WAITING - len(self._waiting)
-        self._waiting += notifications[:room]
+        self._waiting += rows[:room]
         if self._writing is None and self._waiting:
             self._writing = asyncio.create_task(self._write())
 
@@ -64,8 +63,7 @@ class Announce:
         """What gathers while one write is under way travels in the next."""
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                rows = [row for notification in batch for row in settled_at_insert(notification)]
+                rows, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 try:
                     await self._history.append(rows)
                 except EngineError as error:

@@ -27,6 +27,17 @@ class Content:
     template: TemplateUse | None = None
 
 
+def has_words(request: NotificationRequest) -> bool:
+    """Whether nothing is to be looked up or rendered for it."""
+    return request.title is not None and request.body is not None and request.template is None
+
+
+def given_words(request: NotificationRequest) -> Content:
+    assert request.title is not None
+    assert request.body is not None
+    return Content(request.title, request.body)
+
+
 class Contents:
     def __init__(self, templates: Templates, renderer: Renderer) -> None:
         self._templates = templates
@@ -36,8 +47,8 @@ class Contents:
         self, request: NotificationRequest, kind: NotificationType, notification_id: Callable[[int], str]
     ) -> list[Content]:
         """For each recipient. Raises InvalidRequest naming the field when the request lacks what no template gives."""
-        if request.title is not None and request.body is not None and request.template is None:
-            return [Content(request.title, request.body)] * len(request.recipients)
+        if has_words(request):
+            return [given_words(request)] * len(request.recipients)
         version = await self._version(request, kind)
         once: dict[Any, asyncio.Task[Texts]] = {}
         texts = await asyncio.gather(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
+from notification_engine.domain.errors import EngineError
 from notification_engine.domain.feedback import EventKind, ProviderEvent
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.notification_type import NotificationType
@@ -168,6 +169,10 @@ class NotificationStore(Protocol):
         """By group commit with majority and journal. Raises Unavailable when the fate is unknown at the deadline."""
         ...
 
+    async def insert_each(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken | EngineError]:
+        """The same; each with its own result. Raises Unavailable when too many wait."""
+        ...
+
     async def present(self, ids: Sequence[str]) -> set[str]:
         """Which of these a majority has."""
         ...
@@ -209,6 +214,10 @@ class HistoryStore(Protocol):
 
 class PreferenceStore(Protocol):
     async def get(self, user_id: str) -> Preference: ...
+    async def get_many(self, user_ids: Sequence[str]) -> list[Preference]:
+        """In their order."""
+        ...
+
     async def put(self, caller: Caller, preference: Preference) -> Preference: ...
     async def switch_off(
         self, user_id: str, notification_type: str, channel: Channel, *, said_at: datetime | None = None

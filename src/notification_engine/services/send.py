@@ -17,7 +17,9 @@ from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender, SuppressionStore
-from notification_engine.services.settle import Settle, Work, unsettled_rows
+from notification_engine.services.rows import unsettled_rows
+from notification_engine.services.settle import Settle
+from notification_engine.services.work import Work
 
 SOLO_AFTER_ABANDONED = 2  # claims that ended in a dead process, before a notification runs alone
 MAX_SOLO_DEATHS = 3  # deaths while alone, before it is a dead letter
@@ -157,6 +159,13 @@ def _passes(work: Work, suppression: Suppression) -> bool:
 
 
 def message_of(work: Work) -> Message:
+    """One for its whole way through a lane: whether it runs alone, and which attempt it is, is known by then."""
+    if work.message is None:
+        work.message = _message(work)
+    return work.message
+
+
+def _message(work: Work) -> Message:
     notification, delivery = work.notification, work.delivery
     return Message(
         notification_id=base_id(notification.id),

@@ -5,56 +5,30 @@ delays a settlement while the lease may still be ours; after that the next claim
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 
-from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
+from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.errors import EngineError
-from notification_engine.domain.notification import Notification, base_id
+from notification_engine.domain.notification import Notification
 from notification_engine.domain.outcome import (
-    Accepted,
     Attempt,
-    Delivered,
     Outcome,
     Postponed,
-    Rejected,
-    Retry,
-    Unknown,
 )
-from notification_engine.domain.retry import UNKNOWN_GRACE_SECONDS, RetryPolicy, resends_unknown
+from notification_engine.domain.retry import RetryPolicy
 from notification_engine.kit.batching import Batcher
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.ports import Change, HistoryStore, Live, NotificationStore, Recorder
+from notification_engine.services.rows import attempt_row, change_of, passed_over_rows, row_of
+from notification_engine.services.work import Work
 
 S = DeliveryStatus
 log = get_logger("delivery-daemon")
 
 
-@dataclass(slots=True)
-class Work:
-    """One delivery in the hands of a lane, under one fence. `solo`: it runs alone behind a mark."""
-
-    notification: Notification
-    delivery: Delivery
-    fence: int
-    solo: bool = False
-
-    @property
-    def attempt(self) -> int:
-        return self.delivery.attempts + 1
-
-    @property
-    def resend(self) -> bool:
-        """Whether an unknown outcome of it was already met with one more send."""
-        return self.delivery.status is S.UNKNOWN or bool((self.delivery.mark or {}).get("resend"))
-
-
-Asked = Accepted | Delivered | Rejected | Retry | Unknown
-_STATES = frozenset(map(str, S))  # rows beside the attempts say something else
 Item = tuple[tuple[Attempt, ...], Change]
 
 
@@ -94,20 +68,22 @@ class Settle:
         """The next state of a delivery after one attempt. False: stale."""
         if isinstance(outcome, Postponed):
             return await self._postpone(work, outcome)
-        passed_over = self._passed_over(work, outcome, latency_ms)
+        now = self._clock.now()
+        passed_over = passed_over_rows(work, outcome, now, latency_ms)
         own_ms = latency_ms - sum(row.latency_ms or 0.0 for row in passed_over)
-        return await self._record(work, self._attempt(work, outcome, own_ms), passed_over)
+        attempt = attempt_row(work, outcome, now, own_ms, self._policies[work.delivery.channel])
+        return await self._record(work, attempt, passed_over)
 
     async def ended(
         self, work: Work, status: DeliveryStatus, reason: Reason, detail: str, *, held: bool = False
     ) -> bool:
         """An end without an attempt: expired, suppressed, or dead by the poison rule."""
-        attempt = self._row(work, status, provider="engine", reason=reason, detail=detail, latency_ms=None)
+        attempt = row_of(work, status, self._clock.now(), provider="engine", reason=reason, detail=detail)
         return await self._record(work, replace(attempt, held=held))
 
     async def roll_forward(self, work: Work, row: Attempt) -> bool:
         """Applies what the history already knows and a dead worker did not settle."""
-        return await self._batcher.submit(((), _change(work, row)))
+        return await self._batcher.submit(((), change_of(work, row)))
 
     async def surfaced(self, work: Work) -> None:
         """A snooze that ended."""
@@ -131,7 +107,7 @@ class Settle:
         return await self._batcher.submit(((), change))
 
     async def _record(self, work: Work, attempt: Attempt, passed_over: Sequence[Attempt] = ()) -> bool:
-        change = _change(work, attempt)
+        change = change_of(work, attempt)
         held = await self._batcher.submit(((*passed_over, attempt), change))
         for row in passed_over:
             self._recorder.attempted(
@@ -167,73 +143,6 @@ class Settle:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
 
-    def _attempt(self, work: Work, outcome: Asked, latency_ms: float) -> Attempt:
-        row = self._row(work, S.DELIVERED, provider=outcome.provider, latency_ms=latency_ms, detail=outcome.detail)
-        match outcome:
-            case Delivered():
-                return row
-            case Accepted(provider_message_id=message_id):
-                return replace(row, delivery_status=S.ACCEPTED, provider_message_id=message_id)
-            case Rejected(reason=reason):
-                return replace(row, delivery_status=S.FAILED, reason=reason)
-            case Unknown(reason=reason):
-                resends = resends_unknown(work.notification.priority, work.resend, work.notification.on_unknown)
-                grace = UNKNOWN_GRACE_SECONDS if resends else None
-                return replace(
-                    row, delivery_status=S.UNKNOWN, reason=reason, next_attempt_seconds=grace, held=not resends
-                )
-            case Retry(reason=reason, after=after):
-                policy = self._policies[work.delivery.channel]
-                delay = policy.delay(work.attempt - work.delivery.rounds_from, after, random.random())  # noqa: S311 - jitter, not a secret
-                status = S.FAILED if delay is None else S.PENDING
-                return replace(row, delivery_status=status, reason=reason, next_attempt_seconds=delay)
-
-    def _passed_over(self, work: Work, outcome: Outcome, round_ms: float) -> list[Attempt]:
-        """A row for each provider that refused before the last one was asked, at the moment of its refusal; they stand
-        beside the attempt that decides."""
-        if isinstance(outcome, Delivered | Postponed):
-            return []
-        rows = []
-        at = self._clock.now() - timedelta(milliseconds=round_ms)
-        for index, call in enumerate(outcome.passed_over):
-            at += timedelta(milliseconds=call.latency_ms)
-            row = self._row(
-                work,
-                S.FAILED,
-                provider=call.provider,
-                reason=call.reason,
-                detail=call.detail,
-                latency_ms=call.latency_ms,
-            )
-            rows.append(replace(row, timestamp=at, delivery_status="passed_over", suffix=f":passed_over:{index}"))
-        return rows
-
-    def _row(
-        self,
-        work: Work,
-        status: DeliveryStatus,
-        *,
-        provider: str,
-        latency_ms: float | None,
-        detail: str | None,
-        reason: Reason | None = None,
-    ) -> Attempt:
-        return Attempt(
-            notification_id=base_id(work.notification.id),
-            delivery_id=work.delivery.id,
-            user_id=work.notification.user_id,
-            channel=work.delivery.channel,
-            fence=work.fence,
-            attempt=work.attempt,
-            delivery_status=status,
-            timestamp=self._clock.now(),
-            provider=provider,
-            endpoint=work.delivery.endpoint if work.delivery.channel is Channel.WEBHOOK else None,
-            reason=reason,
-            latency_ms=latency_ms,
-            detail=detail,
-        )
-
     def _observe(self, work: Work, attempt: Attempt, held: bool) -> None:
         channel, status, reason = work.delivery.channel, attempt.delivery_status, attempt.reason
         provider = attempt.provider or "engine"
@@ -246,23 +155,6 @@ class Settle:
         if attempt.next_attempt_seconds is None:
             self._recorder.settled(channel, DeliveryStatus(status), reason, seconds)
         log_attempt(work, attempt, seconds)
-
-
-def _change(work: Work, row: Attempt) -> Change:
-    status = DeliveryStatus(row.delivery_status)
-    return Change(
-        document_id=work.notification.id,
-        delivery_id=work.delivery.id,
-        fence=work.fence,
-        status=status,
-        attempts=row.attempt,
-        provider=row.provider,
-        provider_message_id=row.provider_message_id,
-        reason=row.reason,
-        next_attempt_seconds=row.next_attempt_seconds,
-        held=row.held,
-        surface=work.delivery.channel is Channel.IN_APP and status is S.DELIVERED,
-    )
 
 
 _SENTENCES = {
@@ -290,13 +182,3 @@ def log_attempt(work: Work, attempt: Attempt, seconds: float) -> None:
         reason=attempt.reason and str(attempt.reason),
         provider=attempt.provider,
     )
-
-
-def unsettled_rows(works: Sequence[Work], rows: Sequence[Attempt]) -> dict[str, Attempt]:
-    """The newest row of each delivery that its stored state does not show yet."""
-    attempts = {w.delivery.id: w.delivery.attempts for w in works}
-    newest: dict[str, Attempt] = {}
-    for row in sorted(rows, key=lambda r: (r.attempt, r.fence)):
-        if row.delivery_status in _STATES and row.attempt > attempts.get(row.delivery_id, row.attempt):
-            newest[row.delivery_id] = row
-    return newest

@@ -60,7 +60,7 @@ class Claims:
             lost = error
         with translated():
             found = self._majority.find({"_id": {"$in": ids}, "lease.token": token})
-            claimed = [to_notification(document) async for document in found]
+            claimed = [to_notification(document) for document in await found.to_list()]
             if lost is not None and not claimed:
                 raise lost
         self._observe_claim(len(ids), len(claimed))
@@ -75,7 +75,7 @@ class Claims:
             cursor = self._collection.find(
                 match, {"_id": 1, "rank": 1}, sort=[("rank", -1), ("due_at", 1)], limit=wanted
             )
-            found = [(document["rank"], document["_id"]) async for document in cursor.hint(QUEUE_INDEX)]
+            found = [(document["rank"], document["_id"]) for document in await cursor.hint(QUEUE_INDEX).to_list()]
         if len(found) > limit:
             random.shuffle(found)
             found.sort(key=lambda candidate: -candidate[0])
@@ -106,7 +106,7 @@ class Claims:
     async def _stored(self, ids: list[str]) -> dict[str, Document]:
         fields = {"lease.fence": 1, "deliveries.id": 1, "deliveries.mark": 1, "deliveries.status": 1}
         found = self._collection.find({"_id": {"$in": ids}}, fields)
-        return {document["_id"]: document async for document in found}
+        return {document["_id"]: document for document in await found.to_list()}
 
     async def mark_solo(self, document_id: str, fence: int) -> bool:
         with translated():

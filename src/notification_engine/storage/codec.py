@@ -41,10 +41,14 @@ _OPTIONAL = (
 
 
 def to_document(n: Notification) -> dict[str, Any]:
-    document: dict[str, Any] = {"_id": n.id}
-    document |= {name: getattr(n, name) for name in _PLAIN}
-    document |= {name: value for name in _OPTIONAL if (value := getattr(n, name)) is not None}
-    document |= {
+    document: dict[str, Any] = {
+        "_id": n.id,
+        "event_id": n.event_id,
+        "user_id": n.user_id,
+        "notification_type": n.notification_type,
+        "title": n.title,
+        "body": n.body,
+        "created_at": n.created_at,
         "priority": str(n.priority),
         "rank": n.rank,
         "status": str(n.status),
@@ -52,12 +56,12 @@ def to_document(n: Notification) -> dict[str, Any]:
         "data": n.data,
         "actions": [{"label": a.label, "url": a.url} for a in n.actions],
         "lease": _fields(n.lease, _LEASE_FIELDS),
-        "decisions": [
-            _present({"code": d.code, "text": d.text, "channel": d.channel and str(d.channel), "at": d.at})
-            for d in n.decisions
-        ],
+        "decisions": [_decision_document(d) for d in n.decisions],
         "deliveries": [_delivery_document(d) for d in n.deliveries],
     }
+    for name in _OPTIONAL:
+        if (value := getattr(n, name)) is not None:
+            document[name] = value
     if n.attachments:
         document["attachments"] = [_fields(a, _ATTACHMENT_FIELDS) for a in n.attachments]
     if n.template is not None:
@@ -82,8 +86,13 @@ def _fields(value: object, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: found for name in names if (found := getattr(value, name)) is not None}
 
 
-def _present(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if v is not None}
+def _decision_document(d: Decision) -> dict[str, Any]:
+    document: dict[str, Any] = {"code": d.code, "text": d.text}
+    if d.channel is not None:
+        document["channel"] = str(d.channel)
+    if d.at is not None:
+        document["at"] = d.at
+    return document
 
 
 _TEMPLATE_FIELDS = tuple(f.name for f in fields(TemplateUse))
@@ -159,7 +168,7 @@ def _delivery(document: Mapping[str, Any]) -> Delivery:
 
 def encode(document: Mapping[str, Any]) -> bytes:
     """BSON of one document. Raises InvalidRequest for what BSON or the server would refuse, before it joins a batch."""
-    if _depth(document) > MAX_DEPTH:
+    if _depth({"data": document.get("data")}) > MAX_DEPTH:  # all else is of the engine's own making, and flat
         raise InvalidRequest("The nesting is too deep.", field="data")
     try:
         encoded = bson.encode(document)

@@ -5,7 +5,6 @@ copy settles nothing. State, history rows and audit row are one transaction.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.codec import to_notification
 from notification_engine.storage.connection import Database, Document, Session, translated
 from notification_engine.storage.history import row_document
+from notification_engine.storage.parts import merged, parts_of
 from notification_engine.storage.pipelines import changes_pipeline, discard_pipeline
 
 INDEX = "dead_letters"
@@ -57,7 +57,7 @@ class Interventions:
             await self._write(session, free, changes, "cancelled")
             if free:
                 await self._audit.append(caller, "notification.cancel", notification_id, session=session)
-            return _merged(await self._parts(caller, notification_id, session))
+            return merged(await self._parts(caller, notification_id, session))
 
         return await self._database.transaction(work)
 
@@ -127,15 +127,8 @@ class Interventions:
         return await self._database.transaction(work)
 
     async def _parts(self, caller: Caller, notification_id: str, session: Session) -> list[Notification]:
-        """The document and its siblings. A stranger's are NotFound, as if they were not there."""
-        match: Document = {"_id": {"$gte": notification_id, "$lt": notification_id + "~~"}}
-        if not caller.may(Role.OPERATOR):
-            match["source"] = caller.sub
-        found = self._notifications.find(match, sort=[("_id", 1)], session=session)
-        parts = [to_notification(document) async for document in found]
-        if not parts:
-            raise NotFound("There is no such notification.")
-        return parts
+        visible: Document = {} if caller.may(Role.OPERATOR) else {"source": caller.sub}
+        return await parts_of(self._notifications, notification_id, visible, session)
 
     async def _write(
         self, session: Session, free: Sequence[Notification], changes: Sequence[Sequence[Change]], what: str
@@ -170,10 +163,6 @@ def _row(notification: Notification, delivery: Delivery, what: str, now: datetim
         timestamp=now,
         suffix=f":{what}:{int(now.timestamp() * 1000)}",
     )
-
-
-def _merged(parts: Sequence[Notification]) -> Notification:
-    return replace(parts[0], deliveries=[d for part in parts for d in part.deliveries])
 
 
 def _matching(query: DeadLetterFilter) -> Document:

@@ -8,13 +8,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from notification_engine.domain.caller import Caller, Role
-from notification_engine.domain.errors import InvalidRequest, NotFound, Unavailable
+from notification_engine.domain.errors import EngineError, InvalidRequest, Unavailable
 from notification_engine.domain.notification import Notification
 from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.kit.clock import Clock
@@ -23,6 +23,7 @@ from notification_engine.storage.claims import Claims
 from notification_engine.storage.codec import encode, to_document, to_notification
 from notification_engine.storage.connection import Database, translated
 from notification_engine.storage.inbox import InboxQueries
+from notification_engine.storage.parts import merged, parts_of
 
 ACCEPT_SECONDS = 10.0
 MAX_BATCH = 1000
@@ -30,6 +31,7 @@ DUPLICATE_KEY = 11000
 
 Row = tuple[str, bytes, float]  # id, BSON, deadline on the monotonic clock
 Result = Inserted | KeyTaken | BaseException
+_TOLD = (Inserted, KeyTaken, EngineError)  # what a caller is answered; anything else is a defect
 
 
 class Notifications(Claims, InboxQueries):
@@ -61,11 +63,24 @@ class Notifications(Claims, InboxQueries):
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
         """In the next group commit. Raises Unavailable: the fate is unknown, or too many wait."""
+        results: list[Inserted | KeyTaken] = []
+        for result in await self.insert_each(documents):
+            if isinstance(result, EngineError):
+                raise result
+            results.append(result)
+        return results
+
+    async def insert_each(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken | EngineError]:
+        """Each with its own result. Raises Unavailable when too many wait."""
         deadline = time.monotonic() + ACCEPT_SECONDS
         try:
-            return await self._commits.submit_many([(i, encoded, deadline) for i, encoded in documents])
+            results = await self._commits.submit_each([(i, encoded, deadline) for i, encoded in documents])
         except QueueFull as error:
             raise Unavailable("Too many notifications wait to be written.", retry_after=1) from error
+        for result in results:
+            if not isinstance(result, _TOLD):
+                raise result
+        return cast("list[Inserted | KeyTaken | EngineError]", results)
 
     async def _commit(self, rows: list[Row]) -> Sequence[Result]:
         """Retries the same ids while their fate is unknown; an id that is there already then counts as written."""
@@ -133,14 +148,8 @@ class Notifications(Claims, InboxQueries):
 
     async def get(self, caller: Caller, notification_id: str) -> Notification:
         """One, with the deliveries of its siblings. Another's is NotFound: ownership is in the query."""
-        match = {"_id": {"$gte": notification_id, "$lt": notification_id + "~~"}} | visible_to(caller)
         with translated():
-            parts = [to_notification(d) async for d in self._majority.find(match, sort=[("_id", 1)])]
-        if not parts or parts[0].id != notification_id:
-            raise NotFound("There is no such notification.")
-        for sibling in parts[1:]:
-            parts[0].deliveries += sibling.deliveries
-        return parts[0]
+            return merged(await parts_of(self._majority, notification_id, visible_to(caller)))
 
 
 def visible_to(caller: Caller) -> dict[str, Any]:

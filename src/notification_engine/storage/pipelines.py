@@ -5,8 +5,9 @@ from the deliveries as they are stored, whatever another lane wrote meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from notification_engine.domain.delivery import ALLOWED_FROM, OPEN, STATUS_RULES, DeliveryStatus, NotificationStatus
@@ -15,6 +16,7 @@ from notification_engine.services.ports import Change
 Stage = dict[str, Any]
 _OPEN = sorted(OPEN)
 _WAITING = sorted({*OPEN, DeliveryStatus.UNKNOWN})
+_what = attrgetter(*(f.name for f in fields(Change) if f.name not in {"document_id", "delivery_id", "mark"}))
 _HAS_OWNER = {"$ne": [{"$type": "$lease.owner"}, "missing"]}
 
 
@@ -44,7 +46,7 @@ def changes_pipeline(changes: Sequence[Change], *, raise_fence: bool = False) ->
 def kind_of(change: Change) -> object:
     """Equal for changes that differ only in whose they are."""
     mark = tuple(sorted(change.mark.items())) if change.mark else None
-    return replace(change, document_id="", delivery_id="", mark=None), bool(change.delivery_id), mark
+    return _what(change), bool(change.delivery_id), mark
 
 
 def _branches(change: Change, delivery_ids: list[str]) -> list[Stage]:

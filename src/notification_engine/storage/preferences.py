@@ -31,13 +31,19 @@ class Preferences(Cached):
         self._loads: Batcher[str, Preference] = Batcher(self._load, max_batch=1000, max_waiting=20_000, concurrency=2)
 
     async def get(self, user_id: str) -> Preference:
-        cached = self._cache.get(user_id)
-        if cached is not None and cached[0] > time.monotonic():
-            return cached[1]
-        try:
-            return await self._loads.submit(user_id)
-        except QueueFull as error:
-            raise Unavailable("Too many requests wait for preferences.") from error
+        [found] = await self.get_many([user_id])
+        return found
+
+    async def get_many(self, user_ids: Sequence[str]) -> list[Preference]:
+        now = time.monotonic()
+        found = {u: kept[1] for u in user_ids if (kept := self._cache.get(u)) is not None and kept[0] > now}
+        missing = list({u: None for u in user_ids if u not in found})
+        if missing:
+            try:
+                found |= dict(zip(missing, await self._loads.submit_many(missing), strict=True))
+            except QueueFull as error:
+                raise Unavailable("Too many requests wait for preferences.") from error
+        return [found[user_id] for user_id in user_ids]
 
     async def put(self, caller: Caller, preference: Preference) -> Preference:
         """The owner's own, or another's by an operator; else NotFound."""

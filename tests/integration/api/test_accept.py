@@ -259,14 +259,14 @@ async def test_scheduled_is_sent_when_it_is_due_and_expired_never(running: Runni
 async def test_past_the_bound_of_requests_under_way_is_503_and_health_still_answers(start: Start) -> None:
     running = await start(HTTP_MAX_IN_FLIGHT=2)
     held, release = asyncio.Semaphore(0), asyncio.Event()
-    insert = running.engine.notifications.insert
+    insert = running.engine.notifications.insert_each
 
     async def slow(documents: Any) -> Any:
         held.release()
         await release.wait()
         return await insert(documents)
 
-    running.engine.notifications.insert = slow  # type: ignore[method-assign]
+    running.engine.notifications.insert_each = slow  # type: ignore[method-assign]
     under_way = [asyncio.create_task(running.call("POST", "", message())) for _ in range(2)]
     for _ in under_way:
         await held.acquire()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from tests.integration.conftest import Running, Start, message
@@ -11,7 +12,6 @@ from tests.servers.receiver import Answer, Receiver
 
 from notification_engine.domain.notification import Notification
 from notification_engine.domain.outcome import Message, Outcome
-from notification_engine.services.ports import Inserted, KeyTaken
 from notification_engine.storage.connection import Database
 
 
@@ -122,15 +122,15 @@ async def test_what_was_being_accepted_as_the_drain_began_is_given_back(
 ) -> None:
     """Inserted under our lease, and its lanes are closed by then."""
     await running.register(f"{receiver.address}/a")
-    insert, made, answered = running.engine.notifications.insert, asyncio.Event(), asyncio.Event()
+    insert, made, answered = running.engine.notifications.insert_each, asyncio.Event(), asyncio.Event()
 
-    async def slow(documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
+    async def slow(documents: Sequence[tuple[str, bytes]]) -> list[Any]:
         results = await insert(documents)
         made.set()
         await answered.wait()
         return results
 
-    monkeypatch.setattr(running.engine.notifications, "insert", slow)
+    monkeypatch.setattr(running.engine.notifications, "insert_each", slow)
     accepting = asyncio.create_task(running.accept(message(channels=["webhook"])))
     await made.wait()
     draining = asyncio.create_task(running.engine.drain())

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from tests.integration.conftest import Running, Start, message, token
 
 from notification_engine.daemon.janitor import Janitor
@@ -133,3 +134,43 @@ async def test_keys_belong_to_the_caller(running: Running) -> None:
     documents = await _documents(running)
     assert len({d["idempotency"]["key"] for d in documents}) == 3
     assert "k" not in {d["idempotency"]["key"] for d in documents}
+
+
+async def test_what_a_retry_completes_has_the_attachments_of_the_request(running: Running) -> None:
+    attachment = {"filename": "report.txt", "content_type": "text/plain", "content": "aGVsbG8="}
+    body = message("a", "b", channels=["email"], attachments=[attachment])
+    await running.call("POST", "", body, Idempotency_Key="k")
+    await _only_the_guard(running)
+    assert (await running.call("POST", "", body, Idempotency_Key="k"))[0] == 202
+    first, second = [d["attachments"] for d in await _documents(running)]
+    assert first == second
+
+
+async def test_what_reuses_an_old_key_is_handed_to_the_lanes_at_once(running: Running) -> None:
+    """Its first write meets the old key and gives its lease up; the second needs another one."""
+    body = message("a", channels=["email"])
+    await running.call("POST", "", body, Idempotency_Key="k")
+    await _aged(running, 25)
+    _, second = await running.call("POST", "", body, Idempotency_Key="k")
+    [one] = second["notifications"]
+    await running.settled(one["notification_id"])
+    [document] = [d for d in await _documents(running) if d["_id"] == one["notification_id"]]
+    assert document["lease"]["fence"] == 1
+
+
+async def test_a_repeat_is_answered_before_anything_is_rendered_or_written_for_it(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = message("a", notification_type="quality.report_ready")
+    del body["title"], body["body"]
+    status, first = await running.call("POST", "", body, Idempotency_Key="k")
+    assert status == 202
+    monkeypatch.setattr(running.engine.renderer, "render", _never)
+    monkeypatch.setattr(running.engine.notifications, "insert_each", _never)
+    assert await running.call("POST", "", body, Idempotency_Key="k") == (202, first)
+    status, problem = await running.call("POST", "", body | {"priority": "high"}, Idempotency_Key="k")
+    assert (status, problem["errors"][0]["field"]) == (422, "Idempotency-Key")
+
+
+async def _never(*_: Any) -> None:
+    raise AssertionError("a repeat asked for it")

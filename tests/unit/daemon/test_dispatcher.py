@@ -20,7 +20,7 @@ from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.notification import Lease, Notification
 from notification_engine.domain.outcome import Message
 from notification_engine.kit.clock import Clock
-from notification_engine.services.settle import Work
+from notification_engine.services.work import Work
 
 C = Channel
 

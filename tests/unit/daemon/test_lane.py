@@ -13,7 +13,7 @@ from tests.unit.builders import a_work
 from notification_engine.daemon import lane as lane_module
 from notification_engine.daemon.lane import Lane
 from notification_engine.domain.notification import Priority
-from notification_engine.services.settle import Work
+from notification_engine.services.work import Work
 
 P = Priority
 

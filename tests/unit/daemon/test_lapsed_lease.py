@@ -14,7 +14,7 @@ from notification_engine.domain.outcome import Delivered, Message, Outcome
 from notification_engine.kit.clock import Clock
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import Send
-from notification_engine.services.settle import Work
+from notification_engine.services.work import Work
 
 LEASE_SECONDS = 30.0
 

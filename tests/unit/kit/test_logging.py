@@ -189,3 +189,21 @@ def test_lines_for_people_are_on_standard_output(restored: None, capsys: pytest.
     assert "Hello" in shown
     assert "channel=email" in shown
     assert not shown.startswith("{")
+
+
+def test_a_handler_that_fails_is_told_on_standard_error_and_stops_nobody(
+    lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk of the log is full, or its reader has gone."""
+
+    class Full(logging.StreamHandler[Any]):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    logging.getLogger().handlers[0].flush = Full.flush.__get__(logging.getLogger().handlers[0])  # type: ignore[method-assign]
+    address = "ada" + "@example.org"  # not in the source that a traceback shows
+    get_logger("engine").info("still told", address=address)
+    told = capsys.readouterr().err
+    assert "No space left on device" in told
+    assert "ada@" not in told
+    assert [line["message"] for line in lines()] == ["still told"]

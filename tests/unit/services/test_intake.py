@@ -14,7 +14,8 @@ from notification_engine.domain.notification import (
     base_id,
     document_id_of_delivery,
 )
-from notification_engine.services.intake import key_digest, split
+from notification_engine.services.drafts import split
+from notification_engine.services.intake import key_digest
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 

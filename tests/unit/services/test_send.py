@@ -20,7 +20,7 @@ from notification_engine.kit.clock import Clock
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import MAX_SOLO_DEATHS, SOLO_AFTER_ABANDONED, Send, message_of
-from notification_engine.services.settle import Work
+from notification_engine.services.work import Work
 
 C, S = Channel, DeliveryStatus
 DELIVERED = Delivered("p")

@@ -15,9 +15,11 @@ from notification_engine.domain.notification import Inbox, Notification, Priorit
 from notification_engine.domain.outcome import Accepted, Attempt, Delivered, Outcome, Rejected, Retry, Unknown
 from notification_engine.domain.retry import UNKNOWN_GRACE_SECONDS, RetryPolicy
 from notification_engine.kit.clock import Clock
-from notification_engine.services import settle as settle_module
+from notification_engine.services import rows as rows_module
 from notification_engine.services.ports import Change
-from notification_engine.services.settle import Settle, Work, log_attempt, unsettled_rows
+from notification_engine.services.rows import unsettled_rows
+from notification_engine.services.settle import Settle, log_attempt
+from notification_engine.services.work import Work
 
 C, S, P = Channel, DeliveryStatus, Priority
 POLICIES = {C.IN_APP: RetryPolicy(3, 60.0), C.EMAIL: RetryPolicy(3, 60.0), C.WEBHOOK: RetryPolicy(4, 5.0)}
@@ -93,7 +95,7 @@ def work(channel: Channel = C.WEBHOOK, priority: Priority = P.MEDIUM, fence: int
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every draw of the jitter is one half."""
-    monkeypatch.setattr(settle_module.random, "random", lambda: 0.5)
+    monkeypatch.setattr(rows_module.random, "random", lambda: 0.5)
 
 
 TABLE: list[tuple[Outcome, int, DeliveryStatus, Reason | None, float | None]] = [

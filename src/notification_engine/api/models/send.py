@@ -36,6 +36,8 @@ TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$"
 
 
 def _encodable(value: str) -> str:
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -44,11 +46,15 @@ def _encodable(value: str) -> str:
 
 
 def _one_line(value: str) -> str:
-    if _CONTROL.search(value):
+    if not value.isprintable() and _CONTROL.search(value):  # the first look is the cheap one
         raise ValueError("must not hold control characters")
-    if not value.strip():
+    if not value or value.isspace():
         raise ValueError("must not be empty")
     return value
+
+
+def _line(value: str) -> str:
+    return _one_line(_encodable(value))
 
 
 def address(value: str) -> str:
@@ -90,18 +96,20 @@ def storable(data: dict[str, Any]) -> dict[str, Any]:
     stack: list[tuple[Any, int]] = [(data, 1)]
     while stack:
         value, depth = stack.pop()
-        if depth > MAX_DATA_DEPTH:
+        if depth + bool(value) > MAX_DATA_DEPTH:
             raise ValueError(f"must be nested at most {MAX_DATA_DEPTH} levels deep")
         if isinstance(value, dict):
-            if any(k.startswith("$") or "." in k or "\x00" in k for k in value):
-                raise ValueError("keys must not begin with $ or hold a dot or NUL")
-            stack.extend((child, depth + 1) for child in value.values())
-        elif isinstance(value, list):
-            stack.extend((child, depth + 1) for child in value)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("numbers must be finite")
-        elif isinstance(value, int) and not -_INT64 <= value < _INT64:
-            raise ValueError("whole numbers must fit into 64 bits")
+            for key in value:
+                if key[:1] == "$" or "." in key or "\x00" in key:
+                    raise ValueError("keys must not begin with $ or hold a dot or NUL")
+            value = value.values()
+        for child in value:
+            if isinstance(child, (dict, list)):
+                stack.append((child, depth + 1))
+            elif isinstance(child, float) and not math.isfinite(child):
+                raise ValueError("numbers must be finite")
+            elif isinstance(child, int) and not -_INT64 <= child < _INT64:
+                raise ValueError("whole numbers must fit into 64 bits")
     try:
         size = len(orjson.dumps(data))
     except orjson.JSONEncodeError:
@@ -120,11 +128,12 @@ def _base64(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-Line = Annotated[Text, AfterValidator(_one_line)]
+Line = Annotated[str, AfterValidator(_line)]
 ChannelName = Annotated[Channel, BeforeValidator(_channel)]
 Channels = Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=8), AfterValidator(_distinct)]
-Key = Annotated[Line, Field(max_length=256)]
-UserId = Annotated[Line, Field(max_length=128)]
+# Bounds stand before the functions: only there the compiled validator keeps them, behind them Python does.
+Key = Annotated[str, Field(max_length=256), AfterValidator(_line)]
+UserId = Annotated[str, Field(max_length=128), AfterValidator(_line)]
 TypeName = Annotated[str, Field(max_length=128, pattern=TYPE_PATTERN)]
 
 
@@ -177,8 +186,8 @@ class SendIn(Strict):
 
     notification_type: TypeName
     recipients: Annotated[tuple[RecipientIn, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
-    title: Annotated[Line, Field(max_length=MAX_TITLE)] | None = None
-    body: Annotated[Text, Field(max_length=MAX_BODY, pattern=r"^[^\x00]*$")] | None = None
+    title: Annotated[str, Field(max_length=MAX_TITLE), AfterValidator(_line)] | None = None
+    body: Annotated[str, Field(max_length=MAX_BODY, pattern=r"^[^\x00]*$"), AfterValidator(_encodable)] | None = None
     data: Annotated[dict[str, Any], AfterValidator(storable)] = Field(default_factory=dict)
     priority: Priority | None = None
     channels: Channels | None = None
@@ -192,9 +201,10 @@ class SendIn(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SendIn":
-        users = [r.user_id for r in self.recipients]
-        if len(set(users)) != len(users):
+        if len({r.user_id for r in self.recipients}) != len(self.recipients):
             raise ValueError("recipients: must name each user once")
+        if self.scheduled_at is None and self.expires_at is None:
+            return self
         now = datetime.now(UTC)
         if self.scheduled_at and self.scheduled_at > now + MAX_SCHEDULE:
             raise ValueError("scheduled_at: must be at most a year ahead")
