@@ -7,6 +7,7 @@ reference: it authenticates and validates the same body and does nothing else.
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import uvloop
 from fastapi.responses import Response
@@ -45,6 +46,7 @@ async def _validated(body: SendIn, caller: Sender, key: IdempotencyKey = None) -
 
 if __name__ == "__main__":
     server.Engine = HollowEngine  # type: ignore[misc]
+    server.bind = partial(server.bind, shared=True)  # several of these may listen on one port
     serving = server.serve(load_settings(), host="127.0.0.1", port=int(sys.argv[sys.argv.index("--port") + 1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)

@@ -39,6 +39,7 @@ class Result:
     statuses: dict[str, int]
     p50_ms: float
     p99_ms: float
+    cpu_seconds: float = 0.0  # of the generator, in those seconds
 
     @property
     def per_second(self) -> float:
@@ -95,7 +96,7 @@ class _Connection(asyncio.Protocol):
 
 async def _generate(load: Load) -> Result:
     run, loop = _Run(load), asyncio.get_running_loop()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     connections = min(load.connections, load.requests or load.connections)
     for _ in range(connections):
         await loop.create_connection(lambda: _Connection(run), load.host, load.port)
@@ -104,13 +105,14 @@ async def _generate(load: Load) -> Result:
         seconds = time.perf_counter() - began
     else:
         await asyncio.sleep(load.warm_seconds)
-        began, run.measuring = time.perf_counter(), True
+        began, cpu, run.measuring = time.perf_counter(), time.process_time(), True
         await asyncio.sleep(load.seconds)
         run.measuring, seconds = False, time.perf_counter() - began
+    cpu = time.process_time() - cpu
     run.over.set()
     took = sorted(run.took) or [0.0]
     p50, p99 = (1000 * took[int(len(took) * share)] for share in (0.5, 0.99))
-    return Result(len(run.took), seconds, dict(run.statuses), p50, p99)
+    return Result(len(run.took), seconds, dict(run.statuses), p50, p99, cpu)
 
 
 async def generate(load: Load, *, expected: str = "202") -> Result:

@@ -1,9 +1,10 @@
-"""Replicas: the way of a live message from one to another, and what Redis and the caches cost."""
+"""Replicas: the way of a live message from one to another, what Redis and the caches cost, what a process adds."""
 
 import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from bench import processes
 from bench.accept import accepted_per_second
 from bench.messages import message
 from bench.report import Figure
@@ -33,9 +35,13 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     alone, alone_too = await bed.engine(url, "apart"), await bed.engine(url, "apart")
     for pair in ((with_redis, hearing), (alone, alone_too)):
         await _frames_ms(*pair, 2)  # warm
-    here, there = await _frames_ms(with_redis, hearing, seconds)
+    redis_took, polled_took = (
+        await _frames_ms(with_redis, hearing, seconds),
+        await _frames_ms(alone, alone_too, seconds),
+    )
+    here, there = redis_took.here, redis_took.there
     hop = [there[key] - here[key] for key in here]
-    polled_here, polled = await _frames_ms(alone, alone_too, seconds)
+    after = [max(0.0, there[key] - redis_took.accepted[key]) for key in there]
     load = 1.5 if quick else 4.0
     cost = await in_turns(
         rounds, partial(accepted_per_second, with_redis, load), partial(accepted_per_second, alone, load)
@@ -43,9 +49,18 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     frame, same = f"POST at one replica to frame at another, {RATE}/s", "to the frame at the same one"
     return [
         Figure(f"{frame}, Redis, p99", _p99(there.values()), "ms", same, _p99(here.values()), aim=50, up=False),
+        Figure("from its 202 to the frame at another, Redis, p99", _p99(after), "ms", aim=50, up=False),
+        Figure("POST to the frame at the same one, Redis, p50", median(here.values()), "ms", up=False),
         Figure("its way between the replicas, p50", median(hop), "ms", up=False),
         Figure("the same, p99", _p99(hop), "ms", up=False),
-        Figure(f"{frame}, no Redis, p99", _p99(polled.values()), "ms", same, _p99(polled_here.values()), up=False),
+        Figure(
+            f"{frame}, no Redis, p99",
+            _p99(polled_took.there.values()),
+            "ms",
+            same,
+            _p99(polled_took.here.values()),
+            up=False,
+        ),
         Figure(
             "single POST, 64 connections, with Redis",
             cost.a,
@@ -53,9 +68,11 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
             "the same without Redis",
             cost.b,
             cost.ratio,
+            cost.ratios,
             aim=0.9,
         ),
         Figure("cached preference look-up", await _lookup_us(url), "µs", aim=20, up=False),
+        *await processes.measure(bed, quick=quick),
     ]
 
 
@@ -63,13 +80,21 @@ def _p99(took: Iterable[float]) -> float:
     return quantiles(took, n=100)[98]
 
 
-async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> tuple[dict[str, float], dict[str, float]]:
-    """Open loop, as in `live`: posted to one engine, heard by sockets of both; by message, for the first and the
-    second."""
+@dataclass(frozen=True)
+class Took:
+    """Milliseconds from sending the POST, by message: to its 202, to the frame at that engine and at the other."""
+
+    accepted: dict[str, float] = field(default_factory=dict)
+    here: dict[str, float] = field(default_factory=dict)
+    there: dict[str, float] = field(default_factory=dict)
+
+
+async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> Took:
+    """Open loop, as in `live`: posted to one engine, heard by sockets of both."""
     sent: dict[str, float] = {}
     count = int(RATE * seconds)
     everywhere = asyncio.Event()
-    came: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    came = Took()
 
     async def listen(socket: aiohttp.ClientWebSocketResponse, took: dict[str, float]) -> None:
         async for frame in socket:
@@ -77,16 +102,18 @@ async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> tuple[
             key = shown["notification"]["correlation_id"] if shown["type"] == "notification" else None
             if key in sent:
                 took.setdefault(key, 1000 * (time.perf_counter() - sent[key]))
-                if len(came[0]) == len(came[1]) == count:
+                if len(came.here) == len(came.there) == count:
                     everywhere.set()
 
     async def post(session: aiohttp.ClientSession, body: dict[str, Any]) -> None:
         async with session.post(API, json=body) as answer:
             answer.raise_for_status()
+        key = body["correlation_id"]
+        came.accepted[key] = 1000 * (time.perf_counter() - sent[key])
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         listening = []
-        for server, took in zip((telling, hearing), came, strict=True):
+        for server, took in zip((telling, hearing), (came.here, came.there), strict=True):
             session = await stack.enter_async_context(aiohttp.ClientSession(server.address))
             for index in range(SOCKETS):
                 protocols = ("bearer", token(f"user-{index:06d}"))

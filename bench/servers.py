@@ -46,6 +46,11 @@ class Server:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
@@ -81,8 +86,14 @@ class Bed:
 
     async def hollow(self, url: str, database: str) -> Server:
         """The same application, storing nothing."""
+        return (await self.hollow_together(url, database, 1))[0]
+
+    async def hollow_together(self, url: str, database: str, processes: int) -> list[Server]:
+        """So many of them on one port, as `serve --processes` does it: the kernel spreads the connections."""
         command = [sys.executable, "-m", "bench.hollow"]
-        return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database})
+        environment = {"MONGODB_URL": url, "MONGODB_DATABASE": database}
+        port = free_port()
+        return [await self._answering(command, environment, port) for _ in range(processes)]
 
     async def dev(self, data: str) -> Server:
         """`notification-engine dev` with its embedded mongod in that directory."""
@@ -95,10 +106,10 @@ class Bed:
         assert process.stdout is not None
         return Server(process, int(await process.stdout.readline()))
 
-    async def _answering(self, command: list[str], environment: dict[str, str]) -> Server:
-        port = free_port()
+    async def _answering(self, command: list[str], environment: dict[str, str], port: int = 0) -> Server:
+        port = port or free_port()
         began = time.perf_counter()
-        log = self._stack.enter_context((self.directory / f"{port}.log").open("wb"))
+        log = self._stack.enter_context((self.directory / f"{port}.log").open("ab"))
         process = await self._spawn([*command, "--port", str(port)], environment, stdout=log.fileno())
         await _until_healthy(process, port)
         return Server(process, port, time.perf_counter() - began)

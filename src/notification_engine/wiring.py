@@ -181,6 +181,8 @@ class Engine:
         """After `drain` and the server's end."""
         for loop in reversed(self._loops):
             await loop.stop()
+        if self.dispatcher is not None:
+            await self.dispatcher.abandon()
         await self._announce.drain()
         try:
             await self.ledger.run_once()

@@ -27,6 +27,7 @@ class Seen:
 
     ids: Counter[str] = field(default_factory=Counter)
     frames: list[tuple[datetime, str]] = field(default_factory=list)  # visible_at, id
+    at: dict[str, float] = field(default_factory=dict)  # when an id came first, of the monotonic clock
     cursor: str | None = None
     resets: int = 0
     connections: int = 0
@@ -43,6 +44,7 @@ class Seen:
             case "notification":
                 shown = frame["notification"]
                 self.ids[shown["notification_id"]] += 1
+                self.at.setdefault(shown["notification_id"], time.monotonic())
                 self.frames.append((datetime.fromisoformat(shown["visible_at"]), shown["notification_id"]))
                 self.cursor = frame["cursor"]
             case "reset":

@@ -23,6 +23,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     delay_seconds: float = 0.0
     body: bytes = b""
+    held: asyncio.Event | None = None  # the answer comes once this is set
 
 
 class Receiver:
@@ -63,4 +64,6 @@ class Receiver:
             self._changed.notify_all()
         answer = self.answers.popleft() if self.answers else Answer()
         await asyncio.sleep(answer.delay_seconds)
+        if answer.held is not None:
+            await answer.held.wait()
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)

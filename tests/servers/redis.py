@@ -172,7 +172,8 @@ class RedisSentinel:
 
 
 class Wire:
-    """A wire to a server that can be cut: what is on it then neither arrives nor comes back, and nobody is told."""
+    """A wire to a server. Cut: what is on it neither arrives nor comes back, and nobody is told. Severed: connections
+    are reset, new ones too."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
@@ -180,6 +181,8 @@ class Wire:
         self._whole.set()
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._severed = False
         self.port = 0
 
     @property
@@ -200,10 +203,26 @@ class Wire:
     def cut(self) -> None:
         self._whole.clear()
 
+    def sever(self) -> None:
+        self._severed = True
+        for writer in self._clients:
+            writer.transport.abort()
+
     def mend(self) -> None:
+        self._severed = False
         self._whole.set()
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if self._severed:
+            to_client.transport.abort()
+            return
+        self._clients.add(to_client)
+        try:
+            await self._join(client, to_client)
+        finally:
+            self._clients.discard(to_client)
+
+    async def _join(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
             server, to_server = await asyncio.open_connection("127.0.0.1", self._upstream)
         except OSError:

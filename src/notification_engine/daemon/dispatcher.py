@@ -158,6 +158,11 @@ class Dispatcher:
         if held:
             await self._store.give_back(list(held.items()))
 
+    async def abandon(self) -> None:
+        """Before the ways out are closed: what closing does to a send is no outcome of it. Its lease expires."""
+        self.draining = True
+        await asyncio.gather(*(lane.abandon() for lane in self.lanes.values()))
+
     def snapshot(self) -> dict[str, object]:
         lanes = {
             str(c): {"queued": lane.queued, "in_flight": lane.in_flight, "bound": lane.bound}

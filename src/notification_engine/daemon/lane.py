@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 
 from notification_engine.domain.notification import RANK, Priority
 from notification_engine.kit.logging import get_logger
+from notification_engine.kit.loop import CANCEL_AGAIN_SECONDS
 from notification_engine.services.work import Work
 
 SLOW_SECONDS = 1.0
@@ -140,6 +141,14 @@ class Lane:
     async def drained(self) -> None:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    async def abandon(self) -> None:
+        """Cuts off what is in flight; nothing of it is settled."""
+        self.clear()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(set(self._tasks), timeout=CANCEL_AGAIN_SECONDS)
 
     def _moves(self, host: str, now: float) -> bool:
         return self._fast.get(host, False) and not self._stuck(host, now)

@@ -18,7 +18,7 @@ LATE_EVERY = 10
 USERS = 1000
 KEYS = 5000
 MAX_PAGES = 10
-DOCUMENTS = 500
+DOCUMENTS = 100  # read and told in one go: more would hold up what others wait for
 
 
 class LivePoll(Loop):

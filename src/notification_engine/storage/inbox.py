@@ -17,6 +17,7 @@ from notification_engine.storage.connection import Database, translated
 from notification_engine.storage.pipelines import recompute
 
 INBOX_INDEX = "inbox"
+KEYS_AT_ONCE = 500  # decoded in one go: thousands would hold up every frame for 15 ms
 OVERLAP = timedelta(seconds=60)  # a replay starts so long before the cursor: clocks and slow commits
 _UNREAD = {"inbox.read_at": None, "inbox.visible_at": {"$exists": True}, "inbox.archived_at": {"$exists": False}}
 
@@ -76,7 +77,9 @@ class InboxQueries:
         way = -1 if newest else 1
         order = [("inbox.visible_at", way), ("_id", way)]
         with translated():
-            found = self._inbox_majority.find(match, shown, sort=order, limit=limit, hint=INBOX_INDEX)
+            found = self._inbox_majority.find(
+                match, shown, sort=order, limit=limit, hint=INBOX_INDEX, batch_size=KEYS_AT_ONCE
+            )
             return [Surfaced(d["_id"], d["user_id"], d["inbox"]["visible_at"]) async for d in found]
 
     async def surfaced(self, ids: Sequence[str]) -> list[Notification]:

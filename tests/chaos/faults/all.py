@@ -10,4 +10,5 @@ from tests.chaos.faults import (  # noqa: F401 - each registers its own
     live,
     providers,
     races,
+    redis,
 )

@@ -337,6 +337,16 @@ async def test_a_drain_waits_for_the_last_send(new: NewRig) -> None:
     await asyncio.wait_for(drained, 5)
 
 
+async def test_what_is_abandoned_is_cut_off_and_nothing_begins_in_its_place(new: NewRig) -> None:
+    rig = new(4)
+    await rig.put(*(a_work(f"h{i}") for i in range(10)))
+    begun = len(rig.begun)
+    assert begun == 3
+    await rig.lane.abandon()
+    assert (rig.running, rig.lane.in_flight, rig.lane.queued) == ([], 0, 0)
+    assert len(rig.begun) == begun
+
+
 async def test_the_memory_of_hosts_is_bounded(new: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_module, "MAX_HOSTS", 3)
     rig = new(10)
