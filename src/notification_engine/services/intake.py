@@ -16,7 +16,14 @@ from typing import Protocol
 from notification_engine.domain.attachment import Attachment
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, NotificationStatus, derive_status
-from notification_engine.domain.errors import Conflict, EngineError, InvalidRequest, RequestError, Unavailable
+from notification_engine.domain.errors import (
+    Conflict,
+    EngineError,
+    Forbidden,
+    InvalidRequest,
+    RequestError,
+    Unavailable,
+)
 from notification_engine.domain.notification import (
     MAX_DELIVERIES,
     Idempotency,
@@ -124,7 +131,10 @@ class Intake:
         self, caller: Caller, request: NotificationRequest, *, idempotency_key: str | None
     ) -> AcceptedEvent:
         """Raises Unavailable when nothing may be promised, Conflict while the key's first request is not committed,
-        InvalidRequest when the key was used for another body or a value cannot be stored."""
+        InvalidRequest when the key was used for another body or a value cannot be stored, Forbidden for a type that the
+        caller's API key does not send."""
+        if not caller.may_send(request.notification_type):
+            raise Forbidden(f"The API key does not send {request.notification_type}.", field="notification_type")
         key = key_digest(caller.sub, idempotency_key) if idempotency_key else None
         draft = _Draft(request, caller, key, new_ulid(int(self._clock.now().timestamp() * 1000)), time.monotonic())
         draft.attachments = await self._keep(request)
