@@ -6,13 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 
 
 def state_access(app: FastAPI, document: dict[str, Any]) -> None:
     """In place; and the second way to send a key, which the framework does not see."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute) and route.include_in_schema:
             said = next(_said(route.dependant), None)
             for method in route.methods or ():
                 operation = document["paths"][route.path_format][method.lower()]

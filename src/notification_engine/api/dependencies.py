@@ -150,7 +150,8 @@ class Authenticated(HTTPBearer):
         super().__init__(auto_error=False, scheme_name="HTTPBearer", description=SCHEME)
         self._roles = roles
         self._by_hand = by_hand
-        self.x_access = {"roles": [str(role) for role in roles], "owner": owner}
+        named = dict.fromkeys((*roles, Role.ADMIN)) if roles else ()  # none: any token will do
+        self.x_access = {"roles": [str(role) for role in named], "owner": owner, "api_keys": not by_hand}
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         given: ApiServices = request.app.state.services
@@ -191,9 +192,9 @@ class Open:
 
 
 def place(request: Request) -> str:
-    """The route, without what stands in its path."""
-    route = request.scope.get("route")
-    return f"{request.method} {getattr(route, 'path', '?')}"
+    """The route, with the names in the place of what stands in its path."""
+    names = {value: f"{{{name}}}" for name, value in request.path_params.items()}
+    return f"{request.method} {'/'.join(names.get(part, part) for part in request.url.path.split('/'))}"
 
 
 AnyCaller = Annotated[Caller, Depends(Authenticated(owner=True))]

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from notification_engine.domain.api_key import ApiKey
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Conflict, Forbidden
+from notification_engine.kit.clock import wall_now
 from notification_engine.services.ports import ApiKeyHash, ApiKeyStore, AuditTrail, RevocationStore, TokenIssuer
 
 
@@ -49,7 +50,7 @@ class Credentials:
             roles=frozenset(roles),
             notification_types=tuple(notification_types),
             digest=digest,
-            created_at=datetime.now(UTC),
+            created_at=wall_now(),
             created_by=caller.sub,
             expires_at=expires_at,
         )

@@ -40,9 +40,16 @@ class Denials:
     async def write(self) -> None:
         """Raises Unavailable; what was not written stays for the next time."""
         while self._waiting:
-            await self._trail.append(*self._waiting[0])
-            self._waiting.popleft()
+            row = self._waiting.popleft()
+            try:
+                await self._trail.append(*row)
+            except BaseException:
+                self._waiting.appendleft(row)
+                raise
         if self.uncounted:
-            uncounted = self.uncounted
-            await self._trail.append(NOBODY, "access.denied_more", str(uncounted))
-            self.uncounted -= uncounted
+            uncounted, self.uncounted = self.uncounted, 0
+            try:
+                await self._trail.append(NOBODY, "access.denied_more", str(uncounted))
+            except BaseException:
+                self.uncounted += uncounted
+                raise
