@@ -367,7 +367,7 @@ class Engine:
             keys=self.keys,
         )
         hashing = ApiKeyHash(s.field_key)
-        self.access = Access(self.tokens, hashing, self.api_keys, self.revocations)
+        self.access = Access(self.tokens, hashing, self.api_keys, self.revocations, leeway_seconds=s.JWT_LEEWAY_SECONDS)
         self.credentials = Credentials(
             self.tokens,
             hashing,

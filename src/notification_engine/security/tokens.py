@@ -81,7 +81,6 @@ class Tokens:
         self._own = OctKey.import_key(derived)
         self._algorithm = algorithm
         self._keys = keys
-        self._leeway = leeway
         self._issued_with = {"iss": issuer, "aud": audience}
         self._registry = _Pinned(algorithm)
         self._own_registry = _Pinned(OWN_ALGORITHM)
@@ -155,7 +154,7 @@ class Tokens:
         return Caller(
             sub,
             frozenset(Role(r) for r in roles if r in known),
-            expires_at + self._leeway,
+            expires_at,
             token_id=token_digest(sub, jti, issued_at, expires_at),
             issued_at=issued_at,
             key_id=claims.get("key") if own else None,

@@ -29,7 +29,8 @@ class _Known:
 
 
 class Access:
-    """`size` bounds the credentials that are remembered, under their hashes only."""
+    """`leeway_seconds`: how long after its end a token is still taken, as when it was verified; what lives on a
+    connection ends at the end itself. `size` bounds the credentials that are remembered, under their hashes only."""
 
     def __init__(
         self,
@@ -38,12 +39,14 @@ class Access:
         keys: ApiKeyStore,
         revocations: RevocationStore,
         *,
+        leeway_seconds: float = 0.0,
         size: int = KNOWN,
     ) -> None:
         self._tokens = tokens
         self._hashing = hashing
         self._keys = keys
         self._revocations = revocations
+        self._leeway_seconds = leeway_seconds
         self._size = size
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
@@ -66,7 +69,8 @@ class Access:
 
     def check(self, caller: Caller) -> Caller:
         """What must hold at every moment. Raises Unauthenticated."""
-        if caller.expires_at <= time.time():
+        leeway = self._leeway_seconds if caller.token_id is not None else 0.0
+        if caller.expires_at + leeway <= time.time():
             raise Unauthenticated("The token is not valid (ExpiredTokenError).")
         if self.denies(caller):
             raise Unauthenticated("The token was revoked.")

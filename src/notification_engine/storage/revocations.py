@@ -15,7 +15,7 @@ from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
 
 LATE = timedelta(seconds=60)  # how much later than its stamp a row may become readable
-MARGIN_SECONDS = 60.0  # beyond a token's end: clocks
+MARGIN_SECONDS = 360.0  # beyond a token's end: more than the greatest leeway
 PRUNE_SECONDS = 60.0
 LAST_MOMENT = 253_402_300_799.0
 KINDS = TOKEN, KEY, SUBJECT = "token", "key", "subject"

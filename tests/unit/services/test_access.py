@@ -150,6 +150,20 @@ async def test_a_known_token_is_refused_from_its_end_on(monkeypatch: pytest.Monk
     assert "Expired" in await house.refused(token)
 
 
+async def test_a_known_token_is_taken_as_long_as_a_new_one_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(leeway_seconds=10)
+    token = house.tokens.issue("u1", [], 5)
+    key, text = await house.key(expires_at=datetime.now(UTC) + timedelta(minutes=5))
+    await house.access.caller(token)
+    await house.access.caller(text)
+    now = time.time()
+    monkeypatch.setattr("notification_engine.services.access.time.time", lambda: now + 305)
+    assert (await house.access.caller(token)).sub == "u1"
+    assert "Expired" in await house.refused(text), f"{key.id}: its end is our own, by our own clock"
+    monkeypatch.setattr("notification_engine.services.access.time.time", lambda: now + 311)
+    assert "Expired" in await house.refused(token)
+
+
 async def test_a_known_token_is_refused_once_it_was_revoked() -> None:
     house = House()
     one, other = (house.tokens.issue("u1", [], 5) for _ in range(2))
