@@ -20,6 +20,7 @@ from notification_engine.net.guard import Guard
 from notification_engine.realtime.redis_address import RedisAddress, parse_redis_url
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import TOPIC_PATTERN
+from notification_engine.security.tokens import SYMMETRIC
 
 MIN_DISTINCT = 8  # characters; 32 random hexadecimal digits have fewer once in 25 million
 MIN_SECRET_BYTES = 32
@@ -27,6 +28,7 @@ SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
 PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
+JWKS_PATTERN = r"^https?://[^\s/@#]+(/[^\s#]*)?$"
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=100_000)]
@@ -62,7 +64,17 @@ class Settings(BaseSettings):
     )
 
     JWT_SECRET_KEY: SecretStr | None = Field(None, description="Shared key of the tokens, 32 bytes or more.")
-    JWT_ALGORITHM: Literal["HS256", "HS384", "HS512"] = Field("HS256", description="The one algorithm accepted.")
+    JWT_ALGORITHM: Literal["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"] = Field(
+        "HS256", description="The one algorithm accepted; the last three need JWT_JWKS_URL."
+    )
+    JWT_JWKS_URL: str | None = Field(
+        None, pattern=JWKS_PATTERN, description="Where the platform's public keys are (JWKS); https in production."
+    )
+    JWT_ISSUER: str | None = Field(None, description="The `iss` that every token must have; unset: not checked.")
+    JWT_AUDIENCE: str | None = Field(None, description="What `aud` of every token must hold; unset: not checked.")
+    JWT_LEEWAY_SECONDS: Annotated[int, Field(ge=0, le=300)] = Field(
+        10, description="By how much clocks may disagree about a token's times, seconds."
+    )
     JWT_ACCESS_TOKEN_EXPIRE_MINUTES: Positive = Field(30, description="Life of a token that the engine makes, minutes.")
     FIELD_ENCRYPTION_KEY: SecretStr | None = Field(
         None, description="Encrypts webhook secrets at rest; derived from JWT_SECRET_KEY when unset."
@@ -254,6 +266,7 @@ def _problems(s: Settings) -> list[str]:
         problems.append("MONGODB_URL: needed with ENVIRONMENT=production; the address of a replica set.")
     if not s.development and s.DEBUG:
         problems.append("DEBUG: must be false with ENVIRONMENT=production.")
+    problems += _token_problems(s)
     problems += _email_problems(s)
     problems += _address_problems(s)
     problems += _feedback_problems(s)
@@ -265,6 +278,16 @@ def _problems(s: Settings) -> list[str]:
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
         problems.append(f"LOG_FILE: {s.LOG_FILE} cannot be written.")
     return problems
+
+
+def _token_problems(s: Settings) -> list[str]:
+    if s.JWT_ALGORITHM in SYMMETRIC:
+        return [f"JWT_JWKS_URL: contradicts JWT_ALGORITHM={s.JWT_ALGORITHM}."] if s.JWT_JWKS_URL else []
+    if s.JWT_JWKS_URL is None:
+        return [f"JWT_JWKS_URL: needed with JWT_ALGORITHM={s.JWT_ALGORITHM}."]
+    if not s.development and not s.JWT_JWKS_URL.startswith("https://"):
+        return ["JWT_JWKS_URL: must begin with https:// with ENVIRONMENT=production."]
+    return []
 
 
 def _redis_problems(s: Settings) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ from notification_engine.kit.loop import Loop
 from notification_engine.net.exchange import Session
 from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
+from notification_engine.net.jwks import fetch_keys
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
 from notification_engine.realtime.invalidation import Invalidation
@@ -61,14 +63,20 @@ from notification_engine.rendering.builtin import builtin_templates
 from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.pool import Pool, PoolLimits
 from notification_engine.rendering.renderer import PoolRenderer
+from notification_engine.security.api_keys import ApiKeyHash
 from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.jwks import KeyRing
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
 from notification_engine.security.unsubscribe import UnsubscribeTokens
+from notification_engine.services.access import Access
+from notification_engine.services.access_watch import AccessWatch
 from notification_engine.services.announce import Announce
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Contents
+from notification_engine.services.credentials import Credentials
+from notification_engine.services.denials import Denials
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
@@ -80,6 +88,7 @@ from notification_engine.services.settle import Settle
 from notification_engine.services.templates import Templates
 from notification_engine.services.unsubscribe import Unsubscribe
 from notification_engine.settings import Settings
+from notification_engine.storage.api_keys import ApiKeys
 from notification_engine.storage.attachments import Attachments
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
@@ -94,6 +103,7 @@ from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
+from notification_engine.storage.revocations import Revocations
 from notification_engine.storage.suppressions import Suppressions
 from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
@@ -108,6 +118,7 @@ DATABASE_SECONDS = 30.0  # how long a start waits for a primary
 COMMIT_WAITING_BYTES = 64 * 1024 * 1024
 SETTLE_WAITERS = 100_000
 DRAIN_MARGIN_SECONDS = 5.0
+MAX_REVOCATION_SECONDS = 5.0  # how late a revocation may come where the bus does not bring it
 STOP_SECONDS = 15.0  # open requests get five; closing loops, pools and the driver takes the rest on a slow machine
 
 log = get_logger("engine")
@@ -147,6 +158,7 @@ class Engine:
         self._build_channels()
         self._fetcher = fetcher or Fetcher(self.aws_out.session)
         self._build_services()
+        self._build_access()
         self._build_loops()
         self.app: FastAPI = create_app(self._api_services(), only_health=role is EngineRole.DAEMON)
 
@@ -157,6 +169,7 @@ class Engine:
             log.info("Migrations were run", migrations=ran)
         if self._exclusive and (freed := await self.notifications.free_all()):
             log.info("Leases of a process that ended are free again", count=freed)
+        await self.revocations.refresh()
         await self.bus.start()
         await self.health.run_once()
         for loop in self._loops:
@@ -186,6 +199,7 @@ class Engine:
         await self._announce.drain()
         try:
             await self.ledger.run_once()
+            await self._access_watch.run_once()
             await self._reports.gone()
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
@@ -228,10 +242,13 @@ class Engine:
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
+        self.api_keys, self.revocations = ApiKeys(self.database, self.audit), Revocations(self.database)
         self.wake = Wake(self.bus, self._wake)
         self._invalidation = Invalidation(self.bus)
         self._invalidation.join("preferences", self.preferences)
         self._invalidation.join("endpoints", self.endpoints)
+        self._invalidation.join("api-keys", self.api_keys)
+        self._invalidation.join("revocations", self.revocations)
 
     def _build_templates(self) -> None:
         s = self.settings
@@ -337,6 +354,36 @@ class Engine:
             left_due=self.wake.due,
         )
 
+    def _build_access(self) -> None:
+        """Who calls, what no longer opens anything, and the book of who was refused."""
+        s = self.settings
+        self.keys: KeyRing | None = None
+        if s.JWT_JWKS_URL is not None:
+            self.keys = KeyRing(partial(fetch_keys, self.providers_out.session, s.JWT_JWKS_URL), s.JWT_ALGORITHM)
+        self.tokens = Tokens(
+            s.jwt_secret,
+            s.JWT_ALGORITHM,
+            issuer=s.JWT_ISSUER,
+            audience=s.JWT_AUDIENCE,
+            leeway=s.JWT_LEEWAY_SECONDS,
+            keys=self.keys,
+        )
+        hashing = ApiKeyHash(s.field_key)
+        self.access = Access(self.tokens, hashing, self.api_keys, self.revocations, leeway_seconds=s.JWT_LEEWAY_SECONDS)
+        self.credentials = Credentials(
+            self.tokens,
+            hashing,
+            self.api_keys,
+            self.revocations,
+            self.audit,
+            token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,
+        )
+        self.denials = Denials(self.audit)
+        interval = min(s.LIVE_POLL_SECONDS, MAX_REVOCATION_SECONDS)
+        self._access_watch = AccessWatch(self.revocations, self.api_keys, self.denials, interval)
+        self.revocations.on_hint = self._access_watch.wake
+        self.revocations.on_revoked = lambda: self.hub.close_denied(self.access.denies)
+
     def _build_dispatcher(self) -> Dispatcher:
         s = self.settings
         return Dispatcher(
@@ -391,6 +438,7 @@ class Engine:
         self._loops: list[Loop] = [self.health, heartbeat, self.ledger, *daemon]
         if self._serves:
             self._loops.append(LivePoll(self.hub, self.notifications, self.clock, s.LIVE_POLL_SECONDS))
+            self._loops += [self._access_watch, *([self.keys] if self.keys else [])]
         if s.METRICS_COLLECTION_ENABLED:
             self._loops.append(Sampler(self._reports, self.health, s.METRICS_RETENTION_DAYS))
         if s.HEALTH_CHECK_ENABLED:
@@ -417,7 +465,11 @@ class Engine:
             webhook=self.webhook,
             audit=self.audit,
             tickets=Tickets(self.database),
-            tokens=Tokens(s.jwt_secret, s.JWT_ALGORITHM),
+            tokens=self.tokens,
+            access=self.access,
+            credentials=self.credentials,
+            api_keys=self.api_keys,
+            denials=self.denials,
             hub=self.hub,
             health=self.health,
             config=ApiConfig(

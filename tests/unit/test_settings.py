@@ -121,7 +121,13 @@ BAD = [
     ("DATABASE_CONNECTION_POOL_SIZE", "many"),
     ("JWT_SECRET_KEY", "x" * 31),
     ("JWT_ALGORITHM", "none"),
-    ("JWT_ALGORITHM", "RS256"),
+    ("JWT_ALGORITHM", "RS512"),
+    ("JWT_ALGORITHM", "hs256"),
+    ("JWT_JWKS_URL", "ftp://login.example/keys"),
+    ("JWT_JWKS_URL", "https://user:password@login.example/keys"),
+    ("JWT_JWKS_URL", "login.example/keys"),
+    ("JWT_LEEWAY_SECONDS", "-1"),
+    ("JWT_LEEWAY_SECONDS", "301"),
     ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "0"),
     ("FIELD_ENCRYPTION_KEY", "x" * 31),
     ("NOTIFICATION_DAEMON_ENABLED", "perhaps"),
@@ -395,3 +401,27 @@ def test_the_masked_settings_are_all_settings_with_their_effective_values(monkey
 )
 def test_a_masked_address_shows_where_and_not_who(monkeypatch: pytest.MonkeyPatch, url: str, expected: str) -> None:
     assert masked(loaded(monkeypatch, MONGODB_URL=url))["MONGODB_URL"] == expected
+
+
+JWKS = "https://login.example/keys"
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_public_keys_need_an_address_and_in_production_https(monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
+    (line,) = refusal(monkeypatch, JWT_ALGORITHM=algorithm)
+    assert line.startswith("JWT_JWKS_URL: needed")
+    plain = JWKS.replace("https", "http")
+    (line,) = refusal(monkeypatch, JWT_JWKS_URL=plain)
+    assert "https" in line
+    assert loaded(monkeypatch, JWT_JWKS_URL=JWKS).jwt_secret
+    assert loaded(monkeypatch, ENVIRONMENT="development", JWT_JWKS_URL=plain).jwt_secret
+
+
+def test_a_shared_secret_and_an_address_of_public_keys_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = refusal(monkeypatch, JWT_ALGORITHM="HS256", JWT_JWKS_URL=JWKS)
+    assert line.startswith("JWT_JWKS_URL: contradicts")
+
+
+def test_public_keys_do_not_spare_the_engines_own_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = refusal(monkeypatch, JWT_ALGORITHM="RS256", JWT_JWKS_URL=JWKS, JWT_SECRET_KEY="x" * 31)
+    assert line.startswith("JWT_SECRET_KEY")

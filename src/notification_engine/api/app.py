@@ -3,10 +3,12 @@
 from copy import deepcopy
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import (
+    api_keys,
+    auth,
     callbacks,
     dead_letters,
     health,
@@ -23,13 +25,15 @@ from notification_engine.api import (
     unsubscribe,
     webhooks,
 )
+from notification_engine.api.access import state_access
 from notification_engine.api.admission import Admission
-from notification_engine.api.dependencies import ApiServices
+from notification_engine.api.dependencies import ApiServices, place
 from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 
 PREFIX = "/api/v1/notifications"
+AUTH_PREFIX = "/api/v1/auth"
 MAX_BODY_BYTES = 1024 * 1024
 LIMITS = {
     f"{PREFIX}/batch": notifications.MAX_BATCH_BYTES,
@@ -41,6 +45,7 @@ PARTS = (
     templates,
     types,
     webhooks,
+    api_keys,
     dead_letters,
     suppressions,
     callbacks,
@@ -59,7 +64,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
     app.state.services = services
-    problems.install(app)
+    problems.install(app, _tell_denied)
     if not only_health:
         app.include_router(notifications.router, prefix=PREFIX)  # first: routes are tried in order, and these are hot
     app.include_router(health.root)
@@ -68,6 +73,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         for part in PARTS:
             app.include_router(part.router, prefix=PREFIX)
         app.include_router(notifications.item_router, prefix=PREFIX)
+        app.include_router(auth.router, prefix=AUTH_PREFIX)
         if config.development:
             app.include_router(page.router)
     if config.cors_enabled:
@@ -75,7 +81,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(config.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Link", "Retry-After"],
         )
     if config.trusted_hosts:
@@ -92,6 +98,11 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     return app
 
 
+def _tell_denied(request: Request) -> None:
+    services: ApiServices = request.app.state.services
+    services.denials.denied(getattr(request.state, "caller", None), "access.forbidden", place(request))
+
+
 def _document_problems(app: FastAPI) -> None:
     """Puts the problem schema into the OpenAPI document in the place of FastAPI's own validation error."""
     generate = app.openapi
@@ -106,6 +117,7 @@ def _document_problems(app: FastAPI) -> None:
             for operation in operations.values():
                 _replace_validation_error(operation.get("responses", {}))
         add_examples(document, PREFIX)
+        state_access(app, document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
+from notification_engine.domain.api_key import looks_like_key
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Forbidden, Unauthenticated
 from notification_engine.domain.outcome import Message, Outcome
@@ -18,11 +19,15 @@ from notification_engine.realtime.hub import Hub
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
+from notification_engine.services.access import Access
 from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.credentials import Credentials
+from notification_engine.services.denials import Denials
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import (
+    ApiKeyStore,
     Deadline,
     HistoryStore,
     InterventionStore,
@@ -70,6 +75,9 @@ class AuditLog(Protocol):
     async def append(self, caller: Caller, action: str, target: str) -> None: ...
 
 
+SCHEME = "A JWT with `sub`, `roles` and `exp`, or an API key."
+
+
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
     version: str
@@ -113,6 +121,10 @@ class ApiServices:
     audit: AuditLog
     tickets: TicketStore
     tokens: Tokens
+    access: Access
+    credentials: Credentials
+    api_keys: ApiKeyStore
+    denials: Denials
     hub: Hub
     health: HealthView
     config: ApiConfig
@@ -126,27 +138,69 @@ async def services(connection: HTTPConnection) -> ApiServices:
 Services = Annotated[ApiServices, Depends(services)]
 
 
-class _Authenticated(HTTPBearer):
+class Authenticated(HTTPBearer):
     """The caller, with one of the roles where some are named. In one dependency: the framework's walk from one to the
-    next costs more than the check."""
+    next costs more than the check.
 
-    def __init__(self, *roles: Role) -> None:
-        super().__init__(auto_error=False, scheme_name="HTTPBearer", description="A JWT with `sub`, `roles` and `exp`.")
+    `owner`: what is not the caller's own, or of its making, is not there for it, unless it is an operator's to see.
+    `by_hand`: not for API keys nor for what they are traded for. `x_access` is what the OpenAPI document says of it.
+    """
+
+    def __init__(self, *roles: Role, owner: bool = False, by_hand: bool = False) -> None:
+        super().__init__(auto_error=False, scheme_name="HTTPBearer", description=SCHEME)
         self._roles = roles
+        self._by_hand = by_hand
+        named = dict.fromkeys((*roles, Role.ADMIN)) if roles else ()  # none: any token will do
+        self.x_access = {"roles": [str(role) for role in named], "owner": owner, "api_keys": not by_hand}
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        credentials = await super().__call__(request)
-        if credentials is None:
-            raise Unauthenticated("Send `Authorization: Bearer <token>`.")
         given: ApiServices = request.app.state.services
-        caller = given.tokens.verify(credentials.credentials)
+        credential = await self._credential(request)
+        try:
+            caller = await given.access.caller(credential)
+        except Unauthenticated:
+            given.denials.denied(None, "access.unauthenticated", place(request))
+            raise
+        request.state.caller = caller
         if self._roles and not caller.may(*self._roles):
-            raise Forbidden(f"One of these roles is needed: {', '.join(self._roles)}, admin.")
+            needed = ", ".join(dict.fromkeys((*self._roles, Role.ADMIN)))
+            raise Forbidden(f"One of these roles is needed: {needed}.")
+        if self._by_hand and caller.key_id is not None:
+            raise Forbidden("Not with an API key: it could outlive its own revocation.")
         return caller
 
+    async def _credential(self, request: Request) -> str:
+        bearer = await super().__call__(request)
+        key = request.headers.get("x-api-key")
+        if bearer is not None and key is not None:
+            raise Unauthenticated("Send one credential, `Authorization` or `X-API-Key`.")
+        if key is not None and not looks_like_key(key):
+            raise Unauthenticated("`X-API-Key` takes an API key.")
+        if bearer is None and key is None:
+            raise Unauthenticated("Send `Authorization: Bearer <token>`.")
+        return bearer.credentials if bearer is not None else str(key)
 
-AnyCaller = Annotated[Caller, Depends(_Authenticated())]
-Sender = Annotated[Caller, Depends(_Authenticated(Role.SERVICE))]
-User = Annotated[Caller, Depends(_Authenticated(Role.USER, Role.SERVICE, Role.OPERATOR))]
-Canceller = Annotated[Caller, Depends(_Authenticated(Role.SERVICE, Role.OPERATOR))]
-Operator = Annotated[Caller, Depends(_Authenticated(Role.OPERATOR))]
+
+class Open:
+    """For routes that need no token, and say why."""
+
+    def __init__(self, why: str) -> None:
+        self.x_access = {"roles": [], "owner": False, "open": why}
+
+    async def __call__(self) -> None:
+        return None
+
+
+def place(request: Request) -> str:
+    """The route, with the names in the place of what stands in its path."""
+    names = {value: f"{{{name}}}" for name, value in request.path_params.items()}
+    return f"{request.method} {'/'.join(names.get(part, part) for part in request.url.path.split('/'))}"
+
+
+AnyCaller = Annotated[Caller, Depends(Authenticated(owner=True))]
+Sender = Annotated[Caller, Depends(Authenticated(Role.SERVICE))]
+User = Annotated[Caller, Depends(Authenticated(Role.USER, Role.SERVICE, Role.OPERATOR, owner=True))]
+Canceller = Annotated[Caller, Depends(Authenticated(Role.SERVICE, Role.OPERATOR, owner=True))]
+Operator = Annotated[Caller, Depends(Authenticated(Role.OPERATOR))]
+Admin = Annotated[Caller, Depends(Authenticated(Role.ADMIN))]
+AdminByHand = Annotated[Caller, Depends(Authenticated(Role.ADMIN, by_hand=True))]

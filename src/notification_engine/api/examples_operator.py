@@ -73,6 +73,20 @@ _LETTER = {
     "created_at": _AT,
     "updated_at": _AT,
 }
+_API_KEY = {
+    "key_id": f"key_{_ULID}",
+    "name": "Build server",
+    "roles": ["service"],
+    "notification_types": ["test_execution.*"],
+    "sub": f"key_{_ULID}",
+    "created_at": _AT,
+    "created_by": "admin",
+    "expires_at": "2099-12-31T00:00:00Z",
+    "revoked_at": None,
+    "last_used_at": _AT,
+}
+_MADE = _API_KEY | {"last_used_at": None, "api_key": f"ne_live_{_ULID}_{'Ab1' * 14}c"}
+_TOKEN = {"access_token": "eyJ...", "token_type": "Bearer", "expires_in": 1800}
 INTERVENED = {"changed": 2, "skipped": 0, "more": False}
 PAGE = "<!doctype html><title>Unsubscribe</title>"
 
@@ -99,6 +113,11 @@ def operator_answers(notification: dict[str, Any], attempt: dict[str, Any]) -> d
         "GET ~/dead-letters/{delivery_id}": inspected,
         "POST ~/dead-letters/replay": INTERVENED,
         "POST ~/dead-letters/discard": INTERVENED,
+        "GET ~/api-keys": {"api_keys": [_API_KEY], "next_cursor": None},
+        "POST ~/api-keys": _MADE,
+        "GET ~/api-keys/{key_id}": _API_KEY,
+        "POST /api/v1/auth/token": _TOKEN,
+        "POST /api/v1/auth/revoke": {"sub": "u_lost", "issued_until": _AT},
         "GET ~/unsubscribe/{token}": PAGE,
         "POST ~/unsubscribe/{token}": PAGE,
     }

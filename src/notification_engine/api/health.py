@@ -3,14 +3,15 @@
 import re
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from notification_engine.api.answers import answer
-from notification_engine.api.dependencies import Services
+from notification_engine.api.dependencies import Open, Services
 
-root = APIRouter(tags=["health"])
-router = APIRouter(prefix="/health", tags=["health"])
+OPEN = "Probes and scrapers have no token; nothing personal is shown."
+root = APIRouter(tags=["health"], dependencies=[Depends(Open(OPEN))])
+router = APIRouter(prefix="/health", tags=["health"], dependencies=[Depends(Open(OPEN))])
 _TEXT_KINDS = ("text/plain", "text/*", "application/openmetrics-text")
 _JSON_KINDS = ("application/json", "application/*", "*/*")
 _QUALITY = re.compile(r"[01](\.\d{0,3})?")

@@ -16,7 +16,7 @@ router = APIRouter(tags=["history"])
 @router.get(
     "/history",
     summary="Attempts, newest first",
-    description="Roles: user (own), operator (any, by `user_id`).",
+    description="Roles: user, service (own), operator (any, by `user_id`).",
     response_model=HistoryOut,
     responses=problems(401, 403, 404, 422, 503),
 )

@@ -22,7 +22,7 @@ from notification_engine.api.dependencies import ApiServices, Services, User, se
 from notification_engine.api.problems import problems
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.cursor import encode_cursor
-from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated
+from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated, Unavailable
 from notification_engine.realtime.hub import LAST_FRAME_SECONDS, Connection, cursor_of, frame, notification_frame
 from notification_engine.services.ports import InboxChange, InboxFilter
 
@@ -68,11 +68,16 @@ async def _serve(socket: WebSocket, given: ApiServices) -> None:
         return
     await socket.accept("bearer" if protocols[0] == "bearer" else None)
     try:
-        caller = await _authenticate(socket, given, protocols)
-    except (Unauthenticated, TimeoutError):
+        caller = given.access.check(await _authenticate(socket, given, protocols))
+    except (Unauthenticated, TimeoutError) as error:
+        if not isinstance(error, TimeoutError):
+            given.denials.denied(None, "access.unauthenticated", "WS /ws")
         await socket.close(1008, "authentication")
         return
-    connection = given.hub.join(caller.sub)
+    except Unavailable:
+        await socket.close(1013, "try again later")
+        return
+    connection = given.hub.join(caller.sub, caller)
     if connection is None:
         await socket.close(1013, "too many connections")
         return
@@ -92,12 +97,12 @@ async def _authenticate(socket: WebSocket, given: ApiServices, protocols: list[s
             raise Unauthenticated("The ticket is not valid.")
         return caller
     if len(protocols) == 2 and protocols[0] == "bearer":
-        return given.tokens.verify(protocols[1])
+        return await given.access.caller(protocols[1])
     async with asyncio.timeout(AUTH_SECONDS):
         message = _parse(await socket.receive_text())
     if message.get("type") != "auth" or not isinstance(message.get("token"), str):
         raise Unauthenticated("The first message must be `auth`.")
-    return given.tokens.verify(message["token"])
+    return await given.access.caller(message["token"])
 
 
 def _origin_allowed(socket: WebSocket, allowed: tuple[str, ...]) -> bool:

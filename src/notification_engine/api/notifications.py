@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from notification_engine.api.answers import answer, page_answer
-from notification_engine.api.dependencies import AnyCaller, ApiServices, Canceller, Sender, Services, User
+from notification_engine.api.dependencies import AnyCaller, ApiServices, Canceller, Sender, Services, User, place
 from notification_engine.api.models.read import (
     ACCEPTED_EXAMPLE,
     BATCH_EXAMPLE,
@@ -27,7 +27,7 @@ from notification_engine.api.models.read import (
 from notification_engine.api.models.send import BatchIn, BatchItemIn, SendIn
 from notification_engine.api.problems import problem_of, problem_of_validation, problems
 from notification_engine.domain.delivery import NotificationStatus
-from notification_engine.domain.errors import EngineError, InvalidRequest, NotFound
+from notification_engine.domain.errors import EngineError, Forbidden, InvalidRequest, NotFound
 from notification_engine.domain.notification import MAX_BATCH_NOTIFICATIONS, Priority
 from notification_engine.services.ports import InboxChange, InboxFilter
 from notification_engine.services.requests import AcceptedEvent, NotificationRequest
@@ -86,7 +86,7 @@ def accepted_view(event: AcceptedEvent) -> dict[str, Any]:
     },
     openapi_extra={"requestBody": {"content": {"application/json": {"example": BATCH_EXAMPLE}}}},
 )
-async def send_batch(body: BatchIn, caller: Sender, given: Services) -> Response:
+async def send_batch(request: Request, body: BatchIn, caller: Sender, given: Services) -> Response:
     results: list[dict[str, Any] | None] = []
     items: list[tuple[int, NotificationRequest, str | None]] = []
     for index, raw in enumerate(body.notifications):
@@ -103,6 +103,8 @@ async def send_batch(body: BatchIn, caller: Sender, given: Services) -> Response
     outcomes = await given.intake.accept_batch(caller, [(request, key) for _, request, key in items])
     for (index, _, _), outcome in zip(items, outcomes, strict=True):
         results[index] = _result(index, outcome)
+    if any(isinstance(outcome, Forbidden) for outcome in outcomes):
+        given.denials.denied(caller, "access.forbidden", place(request))
     accepted = all(result and result["status"] == 202 for result in results)
     return answer({"results": results}, 202 if accepted else 207)
 

@@ -36,7 +36,7 @@ class PreferencesOut(PreferencesIn):
 @router.get(
     "/preferences",
     summary="The stored preferences",
-    description="Roles: user (own), operator (any, by `user_id`).",
+    description="Roles: user, service (own), operator (any, by `user_id`).",
     response_model=PreferencesOut,
     responses=problems(401, 403, 404, 503),
 )
@@ -47,7 +47,7 @@ async def read(caller: User, given: Services, user_id: Annotated[str | None, Que
 @router.put(
     "/preferences",
     summary="Replace the preferences",
-    description="Roles: user (own), operator (any, by `user_id`).",
+    description="Roles: user, service (own), operator (any, by `user_id`).",
     response_model=PreferencesOut,
     responses=problems(401, 403, 404, 422, 503),
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},

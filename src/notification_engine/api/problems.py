@@ -1,6 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from notification_engine.domain.errors import EngineError, InvalidRequest, RequestError, Unauthenticated, Unavailable
+from notification_engine.domain.errors import (
+    EngineError,
+    Forbidden,
+    InvalidRequest,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -58,12 +65,16 @@ def respond(body: dict[str, Any], **headers: str) -> Response:
     return Response(orjson.dumps(body), status_code=body["status"], media_type=MEDIA_TYPE, headers=headers)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, denied: Callable[[Request], None] = lambda request: None) -> None:
+    """`denied` is told of each 403."""
+
     @app.exception_handler(EngineError)
     async def _engine(request: Request, error: EngineError) -> Response:
         headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
+        if isinstance(error, Forbidden):
+            denied(request)
         return respond(problem_of(error), **headers)
 
     @app.exception_handler(RequestValidationError)

@@ -31,7 +31,8 @@ router = APIRouter(tags=["live"])
 async def stream(
     caller: User, given: Services, last_event_id: Annotated[str | None, Header(max_length=256)] = None
 ) -> Response:
-    connection = given.hub.join(caller.sub)
+    given.access.check(caller)  # in the same breath as joining: a revocation closes only what has joined
+    connection = given.hub.join(caller.sub, caller)
     if connection is None:
         raise Unavailable("Too many live connections.", retry_after=5)
     return _EventStream(given, connection, _events(given, caller, connection, last_event_id))

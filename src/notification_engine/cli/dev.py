@@ -97,9 +97,9 @@ async def point_endpoint(api: ClientSession, engine: Engine, url: str) -> str:
 async def welcome(engine: Engine, address: str, show: Callable[[str], None]) -> None:
     """Runs beside the server until it is cancelled; everything goes through the public API."""
     settings = engine.settings
-    token = Tokens(settings.jwt_secret, settings.JWT_ALGORITHM).issue(
-        USER, [Role.USER, Role.SERVICE, Role.OPERATOR], settings.JWT_ACCESS_TOKEN_EXPIRE_MINUTES
-    )
+    token = Tokens(
+        settings.jwt_secret, settings.JWT_ALGORITHM, issuer=settings.JWT_ISSUER, audience=settings.JWT_AUDIENCE
+    ).issue(USER, [Role.USER, Role.SERVICE, Role.OPERATOR], settings.JWT_ACCESS_TOKEN_EXPIRE_MINUTES)
     async with receiver(show) as (hook, url), ClientSession(address, headers=bearer(token)) as api:
         with _quiet(settings.LOG_LEVEL is None):
             hook.secret = await point_endpoint(api, engine, url)

@@ -153,7 +153,9 @@ def reference(types: Annotated[bool, typer.Option(help="docs/types.md instead.")
 
 
 def _issue(settings: Settings, sub: str, roles: list[Role], minutes: float | None) -> str:
-    tokens = Tokens(settings.jwt_secret, settings.JWT_ALGORITHM)
+    tokens = Tokens(
+        settings.jwt_secret, settings.JWT_ALGORITHM, issuer=settings.JWT_ISSUER, audience=settings.JWT_AUDIENCE
+    )
     return tokens.issue(sub, roles, minutes or settings.JWT_ACCESS_TOKEN_EXPIRE_MINUTES)
 
 

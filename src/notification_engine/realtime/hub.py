@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from notification_engine.domain.caller import Caller
 from notification_engine.domain.cursor import encode_cursor
 from notification_engine.domain.notification import Notification
 from notification_engine.realtime.local_bus import LocalBus
@@ -58,8 +59,9 @@ class Connection:
     `since` and `before`: what the poll finds from earlier, or in these places, its replay or inbox has shown.
     """
 
-    def __init__(self, user_id: str) -> None:
+    def __init__(self, user_id: str, caller: Caller | None = None) -> None:
         self.user_id = user_id
+        self.caller = caller
         self.closed_with: int | None = None
         self.since: datetime | None = None
         self.before: Mapping[str, datetime] = {}
@@ -147,12 +149,12 @@ class Hub:
         self._count = 0
         self.closing = False
 
-    def join(self, user_id: str) -> Connection | None:
-        """None when this process, or this user, has no place left."""
+    def join(self, user_id: str, caller: Caller | None = None) -> Connection | None:
+        """None when this process, or this user, has no place left. `caller`: whose credential, for `close_denied`."""
         own = self._users.get(user_id, set())
         if self.closing or self._count >= self._max or len(own) >= self._per_user:
             return None
-        connection = Connection(user_id)
+        connection = Connection(user_id, caller)
         if not own:
             self._bus.listen(_topic(user_id), partial(self._heard, user_id))
         self._users.setdefault(user_id, set()).add(connection)
@@ -224,6 +226,14 @@ class Hub:
             for connection in connections:
                 after = random.randint(0, spread)  # noqa: S311 - a delay, no secret
                 connection.close(code, frame("reconnect", after_ms=after))
+
+    def close_denied(self, denies: Callable[[Caller], bool]) -> None:
+        """After a revocation: those whose credential no longer opens anything."""
+        open_ones = [connection for connections in self._users.values() for connection in connections]
+        for connection in open_ones:
+            if connection.caller is not None and denies(connection.caller):
+                connection.close(1008)
+                self.leave(connection)
 
     def counts(self) -> dict[str, int]:
         return {"connections": self._count, "users": len(self._users), "max": self._max}

@@ -15,7 +15,14 @@ from datetime import timedelta
 
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import NotificationStatus
-from notification_engine.domain.errors import Conflict, EngineError, InvalidRequest, RequestError, Unavailable
+from notification_engine.domain.errors import (
+    Conflict,
+    EngineError,
+    Forbidden,
+    InvalidRequest,
+    RequestError,
+    Unavailable,
+)
 from notification_engine.domain.notification import MAX_DELIVERIES, Idempotency, Notification
 from notification_engine.kit.clock import Clock
 from notification_engine.services.catalogue import Catalogue
@@ -68,7 +75,10 @@ class Intake:
         self, caller: Caller, request: NotificationRequest, *, idempotency_key: str | None
     ) -> AcceptedEvent:
         """Raises Unavailable when nothing may be promised, Conflict while the key's first request is not committed,
-        InvalidRequest when the key was used for another body or a value cannot be stored."""
+        InvalidRequest when the key was used for another body or a value cannot be stored, Forbidden for a type that the
+        caller's API key does not send."""
+        if not caller.may_send(request.notification_type):
+            raise Forbidden(f"The API key does not send {request.notification_type}.", field="notification_type")
         key = key_digest(caller.sub, idempotency_key) if idempotency_key else None
         draft = self._drafts.begin(caller, request)
         if key is not None and key in self._met and (answer := await self._known_answer(draft, key)) is not None:
@@ -83,7 +93,7 @@ class Intake:
     async def accept_batch(self, caller: Caller, items: Sequence[Item]) -> list[AcceptedEvent | EngineError]:
         """Each item with its own result; all travel in the same group commits. What has neither key nor template nor
         attachment is planned and written as one."""
-        plain = [index for index, item in enumerate(items) if _is_plain(*item)]
+        plain = [i for i, item in enumerate(items) if _is_plain(*item) and caller.may_send(item[0].notification_type)]
         others = sorted(set(range(len(items))).difference(plain))
         together, alone = await asyncio.gather(
             self._accept_together(caller, [items[index][0] for index in plain]),

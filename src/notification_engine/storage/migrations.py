@@ -116,6 +116,18 @@ async def _feedback(database: Database) -> None:
     await _create(database, FEEDBACK)
 
 
+ACCESS: dict[str, list[IndexModel]] = {
+    "notification_revocations": [
+        IndexModel([("created_at", DESCENDING)]),
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+    ]
+}
+
+
+async def _access(database: Database) -> None:
+    await _create(database, ACCESS)
+
+
 async def _ledgers(database: Database) -> None:
     await _create(database, LEDGERS)
 
@@ -140,10 +152,11 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0004_ledgers", _ledgers),
     ("0005_attachments", _attachments),
     ("0006_feedback", _feedback),
+    ("0007_access", _access),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, ACCESS)
 
 
 async def migrate(database: Database) -> list[str]:

@@ -22,6 +22,7 @@ class Tickets:
             "sub": caller.sub,
             "roles": sorted(caller.roles),
             "token_expires_at": caller.expires_at,
+            "token": {"id": caller.token_id, "issued_at": caller.issued_at, "key": caller.key_id},
             "expires_at": datetime.now(UTC) + timedelta(seconds=TICKET_SECONDS),
         }
         with translated():
@@ -35,7 +36,15 @@ class Tickets:
             )
         if document is None:
             return None
-        return Caller(document["sub"], frozenset(Role(r) for r in document["roles"]), document["token_expires_at"])
+        token = document.get("token", {})  # without it: of a replica of an older version
+        return Caller(
+            document["sub"],
+            frozenset(Role(r) for r in document["roles"]),
+            document["token_expires_at"],
+            token_id=token.get("id"),
+            issued_at=token.get("issued_at", 0.0),
+            key_id=token.get("key"),
+        )
 
 
 def _digest(ticket: str) -> str:

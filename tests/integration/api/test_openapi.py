@@ -24,6 +24,7 @@ UNKNOWNS = {  # by parameter: of the right form, and nowhere to be found
     "delivery_id": "dlv_00000000000000000000000000_0",
     "suppression_id": "sup_00000000000000000000000000000000",
     "webhook_id": "whk_0",
+    "key_id": "key_00000000000000000000000000",
 }
 UNSHOWN = {"callbacks": {"404"}, "unsubscribe": {"404", "400"}}  # pages, and what is not set up
 DESIGNED = [  # routes of the design; those that the document does not hold must be absent, not stubs
@@ -148,7 +149,10 @@ async def test_every_example_is_accepted_and_answered_as_documented(running: Run
     private = [o for o in operations(document) if not PUBLIC.intersection(o.body["tags"]) or "health" in o.body["tags"]]
     for operation in sorted(private, key=lambda o: o.method == "DELETE"):
         address = running.address + await filled(running, operation.path)
-        headers = {"Authorization": f"Bearer {token('u1', Role.ADMIN, Role.SERVICE, Role.USER)}"}
+        credential = token("u1", Role.ADMIN, Role.SERVICE, Role.USER)
+        if operation.path == "/api/v1/auth/token":
+            credential = (await made(running, "POST", "/api-keys", {"name": "traded", "roles": ["user"]}))["api_key"]
+        headers = {"Authorization": f"Bearer {credential}"}
         headers |= {"Content-Type": "text/csv"} if "data" in sent(operation) else {}
         async with running.session.request(operation.method, address, headers=headers, **sent(operation)) as answer:
             assert str(answer.status) in operation.body["responses"], (operation, answer.status, await answer.text())
@@ -210,6 +214,9 @@ async def filled(running: Running, path: str) -> str:
         status, answer = await running.call("POST", "", message("u1"), as_=token("u1", Role.SERVICE))
         assert status == 202
         path = path.replace("{notification_id}", answer["notifications"][0]["notification_id"])
+    if "{key_id}" in path:
+        body = {"name": "filled", "roles": ["user"]}
+        path = path.replace("{key_id}", (await made(running, "POST", "/api-keys", body))["key_id"])
     if "{webhook_id}" in path:
         path = path.replace("{webhook_id}", (await running.register("http://127.0.0.1:9/"))["webhook_id"])
     assert "{" not in path, f"{path}: say here what stands in the braces"

@@ -31,7 +31,11 @@ def made_token() -> str:
 async def shell(running: Running, script: str) -> str:
     """The script as printed, but for the address; `make -s token` prints the tests' token."""
     given = [f"make() {{ echo '{made_token()}'; }}", f"N={running.address}{API}"]
-    given += ['A="Authorization: Bearer $(make -s token)"', script.replace(PRINTED, running.address)]
+    given += [
+        'A="Authorization: Bearer $(make -s token)"',
+        f'ADMIN="Authorization: Bearer {token("admin", Role.ADMIN)}"',
+    ]
+    given += [script.replace(PRINTED, running.address)]
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euc", "\n".join(given)),
         stdout=asyncio.subprocess.PIPE,

@@ -1,0 +1,55 @@
+"""Denied access on its way to the audit trail: noted at once, written later, and never more than a bounded part.
+
+Invariant: an attacker can neither slow requests down nor fill the database by being refused. What goes over the bound
+is counted, and the count is written.
+"""
+
+import time
+from collections import deque
+
+from notification_engine.domain.caller import Caller
+from notification_engine.services.ports import AuditTrail
+
+PER_SECOND = 10
+MAX_WAITING = 100
+MAX_TARGET = 200
+NOBODY = Caller("anonymous", frozenset(), 0.0)
+
+
+class Denials:
+    def __init__(self, trail: AuditTrail, *, per_second: int = PER_SECOND) -> None:
+        self._trail = trail
+        self._per_second = per_second
+        self._waiting: deque[tuple[Caller, str, str]] = deque()
+        self._second, self._noted = 0, 0
+        self.uncounted = 0  # since the last line that says so
+        self.total = 0
+
+    def denied(self, caller: Caller | None, action: str, target: str) -> None:
+        """`caller` None: a credential that opened nothing."""
+        self.total += 1
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._noted = second, 0
+        if self._noted >= self._per_second or len(self._waiting) >= MAX_WAITING:
+            self.uncounted += 1
+            return
+        self._noted += 1
+        self._waiting.append((caller or NOBODY, action, target[:MAX_TARGET]))
+
+    async def write(self) -> None:
+        """Raises Unavailable; what was not written stays for the next time."""
+        while self._waiting:
+            row = self._waiting.popleft()
+            try:
+                await self._trail.append(*row)
+            except BaseException:
+                self._waiting.appendleft(row)
+                raise
+        if self.uncounted:
+            uncounted, self.uncounted = self.uncounted, 0
+            try:
+                await self._trail.append(NOBODY, "access.denied_more", str(uncounted))
+            except BaseException:
+                self.uncounted += uncounted
+                raise
