@@ -17,7 +17,6 @@ from notification_engine.services.ports import HistoryStore, Ledger, Recorder
 
 MAX_WAITING = 50_000
 MAX_BATCH = 1000
-GATHER_SECONDS = 0.05  # the answer and the live frame go first, and the rows of several commits are one write
 
 log = get_logger("service-layer")
 
@@ -61,9 +60,8 @@ class Announce:
             await asyncio.wait([self._writing])
 
     async def _write(self) -> None:
-        """What gathers before the first write travels in it, what gathers while one is under way in the next."""
+        """What gathers while one write is under way travels in the next."""
         try:
-            await asyncio.sleep(GATHER_SECONDS)
             while self._waiting:
                 rows, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 try:

@@ -140,7 +140,8 @@ async def test_the_queue_is_measured(start: Start) -> None:
 
 async def test_lanes_and_leases_are_measured(running: Running, receiver: Receiver) -> None:
     await running.register(f"{receiver.address}/a")
-    receiver.answers.extend([Answer(delay_seconds=2)] * 3)
+    release = asyncio.Event()
+    receiver.answers.extend([Answer(held=release)] * 3)
     idle = await shown(running, "daemon")
     assert (idle["lanes"]["webhook"]["in_flight"], idle["leases_held"]) == (0, 0)
     ids = [await running.accept(message(channels=["webhook"])) for _ in range(3)]
@@ -153,6 +154,7 @@ async def test_lanes_and_leases_are_measured(running: Running, receiver: Receive
     assert busy["room"] == idle["room"] - 3
     assert (await shown(running, "channels"))["webhook"]["lane"] == lane
     assert samples((await get(running, "/metrics"))[2])["notification_state,lane_webhook_in_flight"] >= 1
+    release.set()
     for notification_id in ids:
         await running.settled(notification_id)
     await until(running, "daemon", lambda d: d["leases_held"] == 0 and d["lanes"]["webhook"]["in_flight"] == 0)

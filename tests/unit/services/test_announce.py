@@ -80,19 +80,6 @@ def test_the_janitor_derives_the_very_same_row_again() -> None:
     assert len({r.id for r in settled_at_insert(notification)}) == 2
 
 
-async def test_commits_that_follow_each_other_share_a_write() -> None:
-    history = SlowHistory()
-    announce = announcing(history)
-    for notification in numbered(3):
-        announce.accepted([notification])
-        await asyncio.sleep(0)  # each in a turn of the loop of its own
-    await history.begun.acquire()
-    history.passes.release()
-    await announce.drain()
-    assert len(history.rows) == 3
-    assert history.begun.locked(), "one append, and no other"
-
-
 async def test_the_figures_count_what_was_accepted_and_what_has_ended() -> None:
     recorder, history = FakeRecorder(), FakeHistory()
     announce = announcing(history, recorder)
