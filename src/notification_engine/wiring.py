@@ -378,7 +378,7 @@ class Engine:
             self.audit,
             token_minutes=s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES,
         )
-        self.denials = Denials(self.audit)
+        self.denials = Denials(self.audit, self.metrics.denied)
         interval = min(s.LIVE_POLL_SECONDS, MAX_REVOCATION_SECONDS)
         self._access_watch = AccessWatch(self.revocations, self.api_keys, self.denials, interval)
         self.revocations.on_hint = self._access_watch.wake

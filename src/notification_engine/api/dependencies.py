@@ -155,11 +155,11 @@ class Authenticated(HTTPBearer):
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         given: ApiServices = request.app.state.services
-        credential = await self._credential(request)
         try:
-            caller = await given.access.caller(credential)
+            caller = await given.access.caller(await self._credential(request))
         except Unauthenticated:
-            given.denials.denied(None, "access.unauthenticated", place(request))
+            if "authorization" in request.headers or "x-api-key" in request.headers:
+                given.denials.denied(None, "access.unauthenticated", place(request))
             raise
         request.state.caller = caller
         if self._roles and not caller.may(*self._roles):

@@ -79,7 +79,7 @@ def accepted_view(event: AcceptedEvent) -> dict[str, Any]:
     summary="Send up to 1,000 notifications, each with its own result",
     description="Roles: service. 202 when all were accepted, else 207. `idempotency_key` belongs to each item.",
     response_model=BatchOut,
-    responses=problems(401, 403, 413, 422)
+    responses=problems(401, 403, 413, 422, 503)
     | {
         202: {"content": {"application/json": {"example": BATCH_RESULT_EXAMPLE}}},
         207: {"description": "Some items were refused; each result says why.", "model": BatchOut},

@@ -68,6 +68,7 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
+        self._denied = Counter("notification_access_denied", "Requests answered 401 or 403", ["action"], registry=r)
         self._stale = Counter("notification_stale", "Outcomes of workers without their lease", registry=r)
         self._reported = Counter(
             "notification_provider_events",
@@ -107,6 +108,10 @@ class Metrics:
         delivery.observe(seconds)
         if _succeeded(channel, status):
             self._delivered_seconds.inc(max(0.0, seconds))  # the clock follows the server's, and may go back a little
+
+    def denied(self, action: str) -> None:
+        """`access.unauthenticated` or `access.forbidden`."""
+        self._denied.labels(action).inc()
 
     def stale(self, count: int) -> None:
         self._stale.inc(count)

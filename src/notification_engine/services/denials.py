@@ -6,6 +6,7 @@ is counted, and the count is written.
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from notification_engine.domain.caller import Caller
 from notification_engine.services.ports import AuditTrail
@@ -17,8 +18,11 @@ NOBODY = Caller("anonymous", frozenset(), 0.0)
 
 
 class Denials:
-    def __init__(self, trail: AuditTrail, *, per_second: int = PER_SECOND) -> None:
+    def __init__(
+        self, trail: AuditTrail, observe: Callable[[str], None] = lambda action: None, *, per_second: int = PER_SECOND
+    ) -> None:
         self._trail = trail
+        self._observe = observe
         self._per_second = per_second
         self._waiting: deque[tuple[Caller, str, str]] = deque()
         self._second, self._noted = 0, 0
@@ -28,6 +32,7 @@ class Denials:
     def denied(self, caller: Caller | None, action: str, target: str) -> None:
         """`caller` None: a credential that opened nothing."""
         self.total += 1
+        self._observe(action)
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._noted = second, 0

@@ -50,6 +50,9 @@ async def test_a_key_opens_by_either_header_and_not_by_both(running: Running) ->
             assert answer.status == 401, headers
             assert answer.headers["WWW-Authenticate"] == "Bearer"
             assert text not in await answer.text()
+    await running.engine._access_watch.run_once()
+    rows = running.engine.database.collection("notification_audit_logs")
+    assert await rows.count_documents({"action": "access.unauthenticated"}) == len(wrong), "each was a try"
     async with running.session.post(f"{url}?api_key={text}&token={text}", json=body) as answer:
         assert answer.status == 401, "never in the address"
 

@@ -60,6 +60,8 @@ async def test_every_route_states_its_roles_and_owner(document: dict[str, Any]) 
         assert isinstance(said["owner"], bool)
         assert set(said["roles"]) <= {str(role) for role in Role}, operation
         assert not said["roles"] or "admin" in said["roles"]
+        assert {"401", "503"} <= set(operation.body["responses"]), operation
+        assert not said["roles"] or "403" in operation.body["responses"], operation
         assert operation.body["security"] == [{"HTTPBearer": []}, {"ApiKey": []}], operation
         reached_by_users = not said["roles"] or {"user", "service"} & set(said["roles"])
         if reached_by_users and "{" in operation.path:

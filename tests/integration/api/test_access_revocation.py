@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -139,7 +140,9 @@ async def test_a_socket_closes_when_its_token_or_key_ends(start: Start) -> None:
     running = await start(JWT_LEEWAY_SECONDS=0)
     ends = int(time.time()) + 2
     opened = await socket(running, by_hand(exp=ends))
-    assert await closed_with(opened) == 1008
+    made = await make(running, roles=["user"], expires_at=(datetime.now(UTC) + timedelta(seconds=2)).isoformat())
+    by_key = await socket(running, made["api_key"])
+    assert [await closed_with(one) for one in (opened, by_key)] == [1008, 1008]
     assert time.time() >= ends, "not before"
 
 
@@ -224,3 +227,5 @@ async def test_a_flood_of_refusals_does_not_fill_the_database(running: Running) 
     told = [int(d["target"]) async for d in rows.find({"action": "access.denied_more"})]
     assert written < 150
     assert written + sum(told) == 150
+    async with running.session.get(f"{running.address}/metrics") as answer:
+        assert 'notification_access_denied_total{action="access.unauthenticated"} 150.0' in await answer.text()
