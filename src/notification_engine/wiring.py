@@ -56,6 +56,7 @@ from notification_engine.realtime.hub import Hub
 from notification_engine.realtime.invalidation import Invalidation
 from notification_engine.realtime.live_poll import LivePoll
 from notification_engine.realtime.local_bus import LocalBus
+from notification_engine.realtime.rate_limits import RateLimits
 from notification_engine.realtime.wake import Wake
 from notification_engine.rendering.builtin import builtin_templates
 from notification_engine.rendering.email import EmailRenderer
@@ -102,6 +103,7 @@ from notification_engine.storage.walk import Walk
 
 if TYPE_CHECKING:
     from notification_engine.realtime.redis_bus import RedisBus
+    from notification_engine.realtime.redis_counters import RedisCounters
 
 CONSOLE_SENDER = "notifications@localhost"
 DATABASE_SECONDS = 30.0  # how long a start waits for a primary
@@ -142,6 +144,9 @@ class Engine:
         self._group = group
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self.bus = self._build_bus()
+        self._counters = self._build_counters()
+        tell = self._counters.tell if self._counters else None
+        self.limits = RateLimits(settings.rate_limits, key=settings.field_key, tell=tell)
         self._build_stores(url)
         self._build_templates()
         self._build_channels()
@@ -158,6 +163,8 @@ class Engine:
         if self._exclusive and (freed := await self.notifications.free_all()):
             log.info("Leases of a process that ended are free again", count=freed)
         await self.bus.start()
+        if self._counters is not None:
+            await self._counters.start()
         await self.health.run_once()
         for loop in self._loops:
             await loop.start()
@@ -187,6 +194,8 @@ class Engine:
             await self._reports.gone()
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
+        if self._counters is not None:
+            await self._counters.stop()
         await self.bus.stop()
         await self.email.close()
         await self.pool.close()
@@ -202,6 +211,14 @@ class Engine:
         from notification_engine.realtime.redis_bus import RedisBus  # heavy: only where Redis is configured
 
         return RedisBus(address, namespace=f"ne:{self.settings.MONGODB_DATABASE}", replica=self.replica)
+
+    def _build_counters(self) -> "RedisCounters | None":
+        address = self.settings.redis_address
+        if address is None or not self._serves or not self.settings.rate_limits:
+            return None
+        from notification_engine.realtime.redis_counters import RedisCounters
+
+        return RedisCounters(address, namespace=f"ne:{self.settings.MONGODB_DATABASE}")
 
     def _build_stores(self, url: str) -> None:
         s = self.settings
@@ -417,6 +434,7 @@ class Engine:
             tickets=Tickets(self.database),
             tokens=Tokens(s.jwt_secret, s.JWT_ALGORITHM),
             hub=self.hub,
+            limits=self.limits,
             health=self.health,
             config=ApiConfig(
                 version=package_version("notification-engine"),
@@ -424,6 +442,8 @@ class Engine:
                 cors_origins=tuple(s.CORS_ORIGINS),
                 cors_enabled=s.CORS_ENABLED,
                 trusted_hosts=tuple(s.TRUSTED_HOSTS),
+                trusted_proxies=tuple(s.TRUSTED_PROXIES),
+                forwarded_header=s.FORWARDED_HEADER,
                 max_in_flight=s.HTTP_MAX_IN_FLIGHT,
                 heartbeat_seconds=s.WEBSOCKET_HEARTBEAT_INTERVAL,
                 silence_seconds=s.WEBSOCKET_CONNECTION_TIMEOUT,

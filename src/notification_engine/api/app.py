@@ -24,6 +24,7 @@ from notification_engine.api import (
     webhooks,
 )
 from notification_engine.api.admission import Admission
+from notification_engine.api.client_address import ClientAddress
 from notification_engine.api.dependencies import ApiServices
 from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
@@ -75,7 +76,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
             allow_origins=list(config.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Link", "Retry-After"],
+            expose_headers=["X-Request-ID", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
@@ -87,6 +88,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         accepting=(PREFIX, f"{PREFIX}/", f"{PREFIX}/batch"),
     )
     app.add_middleware(RequestContext)
+    app.add_middleware(ClientAddress, trusted=config.trusted_proxies, header=config.forwarded_header)
     _document_problems(app)
     return app
 
@@ -103,6 +105,8 @@ def _document_problems(app: FastAPI) -> None:
         schemas.pop("ValidationError", None)
         for operations in document["paths"].values():
             for operation in operations.values():
+                if "health" not in operation["tags"]:
+                    operation["responses"]["429"] = deepcopy(problems.PROBLEMS[429])
                 _replace_validation_error(operation.get("responses", {}))
         add_examples(document, PREFIX)
         return document

@@ -1,16 +1,17 @@
 """Callbacks of providers: signed by them, without a token of ours. What does not verify changes nothing."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from notification_engine.api.dependencies import Services
 from notification_engine.api.problems import problems
+from notification_engine.api.rate_limits import public
 from notification_engine.domain.errors import NotFound
 from notification_engine.kit.logging import get_logger
 from notification_engine.security.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from notification_engine.security.sns import CONFIRMATION, NOTIFICATION
 
-router = APIRouter(prefix="/callbacks", tags=["callbacks"])
+router = APIRouter(prefix="/callbacks", tags=["callbacks"], dependencies=[Depends(public)])
 ANSWERS = problems(401, 404, 413, 503) | {400: {"description": "Signed, and not what the provider documents."}}
 
 log = get_logger("api")

@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
+from notification_engine.api.rate_limits import take_for_caller, take_for_stranger
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Forbidden, Unauthenticated
 from notification_engine.domain.outcome import Message, Outcome
@@ -29,6 +30,7 @@ from notification_engine.services.ports import (
     NotificationStore,
     Page,
     PreferenceStore,
+    RateLimits,
     SuppressionStore,
 )
 from notification_engine.services.templates import Templates
@@ -77,6 +79,8 @@ class ApiConfig:
     cors_origins: tuple[str, ...]
     cors_enabled: bool
     trusted_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    forwarded_header: str
     max_in_flight: int
     heartbeat_seconds: float
     silence_seconds: float
@@ -114,6 +118,7 @@ class ApiServices:
     tickets: TicketStore
     tokens: Tokens
     hub: Hub
+    limits: RateLimits
     health: HealthView
     config: ApiConfig
 
@@ -136,13 +141,21 @@ class _Authenticated(HTTPBearer):
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         credentials = await super().__call__(request)
-        if credentials is None:
-            raise Unauthenticated("Send `Authorization: Bearer <token>`.")
-        given: ApiServices = request.app.state.services
-        caller = given.tokens.verify(credentials.credentials)
+        try:
+            caller = self._caller(request, credentials)
+        except Unauthenticated:
+            take_for_stranger(request)
+            raise
+        take_for_caller(request, caller.sub)
         if self._roles and not caller.may(*self._roles):
             raise Forbidden(f"One of these roles is needed: {', '.join(self._roles)}, admin.")
         return caller
+
+    def _caller(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+        if credentials is None:
+            raise Unauthenticated("Send `Authorization: Bearer <token>`.")
+        given: ApiServices = request.app.state.services
+        return given.tokens.verify(credentials.credentials)
 
 
 AnyCaller = Annotated[Caller, Depends(_Authenticated())]

@@ -20,9 +20,11 @@ from pydantic import BaseModel
 from notification_engine.api.dependencies import ApiServices, Services, User, services
 from notification_engine.api.notifications import answer
 from notification_engine.api.problems import problems
+from notification_engine.api.rate_limits import address_of, take
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.cursor import encode_cursor
-from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated
+from notification_engine.domain.errors import EngineError, RateLimited, RequestError, Unauthenticated
+from notification_engine.domain.rate_limit import RateClass
 from notification_engine.realtime.hub import LAST_FRAME_SECONDS, Connection, cursor_of, frame, notification_frame
 from notification_engine.services.ports import InboxChange, InboxFilter
 
@@ -69,8 +71,9 @@ async def _serve(socket: WebSocket, given: ApiServices) -> None:
     await socket.accept("bearer" if protocols[0] == "bearer" else None)
     try:
         caller = await _authenticate(socket, given, protocols)
-    except (Unauthenticated, TimeoutError):
-        await socket.close(1008, "authentication")
+        take(socket, RateClass.LIVE, caller.sub)
+    except (Unauthenticated, RateLimited, TimeoutError) as error:
+        await socket.close(1008, "rate limit" if isinstance(error, RateLimited) else "authentication")
         return
     connection = given.hub.join(caller.sub)
     if connection is None:
@@ -93,6 +96,7 @@ async def _authenticate(socket: WebSocket, given: ApiServices, protocols: list[s
         return caller
     if len(protocols) == 2 and protocols[0] == "bearer":
         return given.tokens.verify(protocols[1])
+    take(socket, RateClass.PUBLIC, address_of(socket))  # a stranger that may wait here for a while
     async with asyncio.timeout(AUTH_SECONDS):
         message = _parse(await socket.receive_text())
     if message.get("type") != "auth" or not isinstance(message.get("token"), str):
@@ -169,6 +173,11 @@ class _Session:
         while self._connection.closed_with is None:
             message = _parse(await self._socket.receive_text())
             self._heard = time.monotonic()
+            taken = self._given.limits.take(RateClass.MESSAGES, self._caller.sub)
+            if taken is not None and not taken.allowed:
+                late = frame("error", detail="Too many messages.", field=None, retry_after=taken.retry_after)
+                self._connection.close(1008, late)
+                return
             try:
                 await self._obey(message)
             except RequestError as error:

@@ -11,6 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notification_engine.api import problems
+from notification_engine.api.rate_limits import add_headers
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 
@@ -45,6 +46,7 @@ class RequestContext:
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                add_headers(scope, headers)
             await send(message)
 
         try:

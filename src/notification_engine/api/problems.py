@@ -11,7 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from notification_engine.domain.errors import EngineError, InvalidRequest, RequestError, Unauthenticated, Unavailable
+from notification_engine.domain.errors import (
+    EngineError,
+    InvalidRequest,
+    RateLimited,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -61,7 +68,7 @@ def respond(body: dict[str, Any], **headers: str) -> Response:
 def install(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def _engine(request: Request, error: EngineError) -> Response:
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable | RateLimited) else {}
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         return respond(problem_of(error), **headers)
@@ -86,6 +93,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         409: "It conflicts with what is stored or under way.",
         413: "The body is too large.",
         422: "A field is wrong; the answer names it.",
+        429: "Too many requests of this class; again after Retry-After.",
         503: "Nothing was promised; send the same request again after Retry-After.",
     }.items()
 }

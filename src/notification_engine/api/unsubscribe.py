@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from notification_engine.api.dependencies import Services
+from notification_engine.api.rate_limits import public
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import NotFound
 from notification_engine.services.unsubscribe import Sealed
 
-router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"])
+router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"], dependencies=[Depends(public)])
 PAGE = Path(__file__).with_name("unsubscribe.html").read_text()
 FIELD, VALUE = "List-Unsubscribe", "One-Click"
 FORM = f'<form method="post"><input type="hidden" name="{FIELD}" value="{VALUE}"><button>Unsubscribe</button></form>'
