@@ -158,6 +158,12 @@ class Settings(BaseSettings):
     WEBHOOK_HTTPS_ONLY: bool = Field(True, description="Refuse http:// endpoints; `dev` allows them.")
     WEBHOOK_ALLOWED_NETWORKS: list[str] = Field([], description="JSON list of CIDR networks opened for webhooks.")
 
+    WEBHOOK_ALLOWED_PORTS: list[Annotated[int, Field(ge=1, le=65_535)]] = Field(
+        [80, 443, 8443],
+        description="JSON list of the ports that webhooks and attachment addresses may name; [], and unset in "
+        "development: all.",
+    )
+
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = Field(
         None, description="INFO when unset (DEBUG with DEBUG=true)."
     )
@@ -212,6 +218,12 @@ class Settings(BaseSettings):
         """Those classes that have one."""
         given = {name: parse_rate(getattr(self, f"RATE_LIMIT_{name.upper()}")) for name in RateClass}
         return {name: limit for name, limit in given.items() if limit is not None and self.RATE_LIMITS_ENABLED}
+
+    @property
+    def webhook_ports(self) -> tuple[int, ...]:
+        """None: all are open."""
+        opened = self.development and "WEBHOOK_ALLOWED_PORTS" not in self.model_fields_set
+        return () if opened else tuple(self.WEBHOOK_ALLOWED_PORTS)
 
     @property
     def log_level(self) -> str:

@@ -6,11 +6,12 @@ Order of life: `start` (database, migrations, loops), `drain` (readiness off, so
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
+from aiohttp.abc import AbstractResolver
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -124,7 +125,7 @@ class EngineRole(StrEnum):
 class Engine:
     """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases. `group`: the
     processes beside it under one supervisor. `fetcher`: what asks AWS for certificates, if it is not the guarded way
-    out."""
+    out; `resolver`: what asks for the addresses of callers' names, if not the system."""
 
     def __init__(
         self,
@@ -135,6 +136,7 @@ class Engine:
         exclusive: bool = False,
         group: Group | None = None,
         fetcher: Fetcher | None = None,
+        resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         refuse_disabled_daemon(settings, role)
         self.settings = settings
@@ -142,6 +144,7 @@ class Engine:
         self._exclusive = exclusive
         self._serves = role is not EngineRole.DAEMON
         self._group = group
+        self._resolver = resolver
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self.bus = self._build_bus()
         self._counters = self._build_counters()
@@ -261,10 +264,10 @@ class Engine:
 
     def _build_channels(self) -> None:
         s = self.settings
-        self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
-        self.outbound = Outbound(self.guard)
+        self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY, ports=s.webhook_ports)
+        self.outbound = Outbound(self.guard, resolver=self._resolver)
         self.providers_out = Outbound(None)
-        self.aws_out = Outbound(Guard(), limit=4)
+        self.aws_out = Outbound(Guard(ports=(443,)), limit=4)
         self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
         self.email = EmailChannel(
             self._relays(),
@@ -429,6 +432,7 @@ class Engine:
             templates=self.templates,
             catalogue=self.catalogue,
             check_url=self.guard.check_url,
+            check_name=self.outbound.check_name,
             webhook=self.webhook,
             audit=self.audit,
             tickets=Tickets(self.database),

@@ -113,6 +113,7 @@ class ApiServices:
     templates: Templates
     catalogue: Catalogue
     check_url: Callable[[str], None]
+    check_name: Callable[[str], Awaitable[None]]
     webhook: WebhookTester
     audit: AuditLog
     tickets: TicketStore
