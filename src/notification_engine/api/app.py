@@ -29,6 +29,7 @@ from notification_engine.api.dependencies import ApiServices
 from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
+from notification_engine.api.strict_json import strictly
 
 PREFIX = "/api/v1/notifications"
 MAX_BODY_BYTES = 1024 * 1024
@@ -66,8 +67,8 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
         for part in PARTS:
-            app.include_router(part.router, prefix=PREFIX)
-        app.include_router(notifications.item_router, prefix=PREFIX)
+            app.include_router(strictly(part.router), prefix=PREFIX)
+        app.include_router(strictly(notifications.item_router), prefix=PREFIX)
         if config.development:
             app.include_router(page.router)
     if config.cors_enabled:

@@ -6,17 +6,18 @@ queue, and clients drop ids that they know. Order is promised in the replay; liv
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import orjson
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from notification_engine.api import strict_json
 from notification_engine.api.dependencies import ApiServices, Services, User, services
 from notification_engine.api.notifications import answer
 from notification_engine.api.problems import problems
@@ -117,8 +118,8 @@ def _parse(text: str) -> dict[str, Any]:
     if len(text) > MAX_IN_BYTES:
         return {}
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        message = strict_json.parse(text)
+    except json.JSONDecodeError:
         return {}
     return message if isinstance(message, dict) else {}
 

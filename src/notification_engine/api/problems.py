@@ -47,6 +47,8 @@ def problem_of_validation(errors: Sequence[Any], parts: tuple[str, ...] = ()) ->
 
 
 def _named(error: Any, parts: tuple[str, ...]) -> dict[str, str]:
+    if error.get("type") == "json_invalid" and "error" in error.get("ctx", {}):  # its place in the body is no field
+        return {"field": "", "detail": f"The body is not JSON that is taken here: {error['ctx']['error']}."}
     path = [str(p) for p in error["loc"]]
     if path and path[0] in parts:
         path = path[1:]

@@ -83,7 +83,7 @@ class RateLimited(RequestError):
     title = "Too many requests"
     kind = "rate-limited"
 
-    def __init__(self, detail: str, *, retry_after: int) -> None:
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 
