@@ -28,6 +28,7 @@ MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
+ORIGIN_PATTERN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"  # as browsers write it
 PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 
 
@@ -367,6 +368,12 @@ def _address_problems(s: Settings) -> list[str]:
         Guard(s.WEBHOOK_ALLOWED_NETWORKS)
     except ValueError:
         problems.append('WEBHOOK_ALLOWED_NETWORKS: must be a list of CIDR networks, e.g. ["10.1.0.0/16"].')
+    for origin in s.CORS_ORIGINS:
+        if origin != "*" and not re.fullmatch(ORIGIN_PATTERN, origin):
+            problems.append(
+                'CORS_ORIGINS: must be a list of origins, e.g. ["https://app.example.org"], without a path.'
+            )
+            break
     try:
         for network in s.TRUSTED_PROXIES:
             ip_network(network)

@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from notification_engine.api import (
     callbacks,
     dead_letters,
+    docs_pages,
     health,
     history,
     live,
@@ -58,6 +59,8 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app = FastAPI(
         title="IntelliBrowse Notification Engine",
         version=config.version,
+        docs_url=None,  # served without the internet by `docs_pages`
+        redoc_url=None,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
         generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
@@ -69,6 +72,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         for part in PARTS:
             app.include_router(strictly(part.router), prefix=PREFIX)
         app.include_router(strictly(notifications.item_router), prefix=PREFIX)
+        app.include_router(docs_pages.router)
         if config.development:
             app.include_router(page.router)
     if config.cors_enabled:

@@ -9,7 +9,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 
 from notification_engine.domain.errors import RateLimited
@@ -72,8 +71,10 @@ async def public(request: Request) -> None:
     take(request, RateClass.PUBLIC, address_of(request))
 
 
-def add_headers(scope: MutableMapping[str, Any], headers: MutableHeaders) -> None:
+def rate_limit_headers(scope: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
     taken: Taken | None = scope.get(SCOPE_KEY)
-    if taken is not None:
-        headers["RateLimit-Policy"] = f'"{taken.name}";q={taken.limit.amount};w={taken.limit.seconds}'
-        headers["RateLimit"] = f'"{taken.name}";r={taken.remaining};t={taken.retry_after or taken.reset}'
+    if taken is None:
+        return []
+    policy = f'"{taken.name}";q={taken.limit.amount};w={taken.limit.seconds}'
+    left = f'"{taken.name}";r={taken.remaining};t={taken.retry_after or taken.reset}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]

@@ -27,6 +27,8 @@ REFUSED = {
     "objects too deep": '{"a":' * 10_000 + "1" + "}" * 10_000,
     "arrays that never end": "[" * 1_000_000,
     "objects that never end": '{"a":' * 200_000,
+    "more values than anybody needs": "[" + "0," * 200_001 + "0]",
+    "the same key for ever": "{" + '"a":0,' * 200_001 + '"a":0}',
     "one level too many": "[" * 1025 + "]" * 1025,
     "a comment": '{"a":1/*b*/}',
     "a comma at the end": '{"a":1,}',
