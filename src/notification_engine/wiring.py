@@ -388,6 +388,7 @@ class Engine:
             heartbeat_seconds=s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL,
             version=package_version("notification-engine"),
             checks=self._checks.shown,
+            limits=self.limits.figures,
             bus=self.bus,
             presence=Presence(self._reports, self.replica, self.hub.counts),
             group=self._group,

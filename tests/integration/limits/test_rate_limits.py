@@ -44,6 +44,16 @@ async def test_over_the_limit_is_429_with_when_to_come_back(start: Start) -> Non
     assert "Retry-After" not in told[0][1]
 
 
+async def test_what_was_refused_is_counted(start: Start) -> None:
+    running = await start(RATE_LIMIT_READ="1/hour")
+    for _ in range(4):
+        await running.call("GET", "/unread-count")
+    async with running.session.get(f"{running.address}/metrics") as answer:
+        text = await answer.text()
+    assert 'notification_state{figure="rate_limit_refused_read"} 3.0' in text
+    assert 'notification_state{figure="rate_limit_windows_read"} 1.0' in text
+
+
 async def test_another_caller_and_another_class_are_not_touched(start: Start) -> None:
     running = await start(RATE_LIMIT_READ="1/hour", RATE_LIMIT_SEND="2/hour")
     user = token("u1", Role.USER, Role.SERVICE)
