@@ -7,8 +7,10 @@ what it knew last; a count whose answer did not come is not told again, so none 
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 
+from notification_engine.domain.rate_limit import RateLimit
 from notification_engine.kit.logging import get_logger
 from notification_engine.realtime.rate_limits import Counted
 from notification_engine.realtime.redis_address import RedisAddress
@@ -32,6 +34,7 @@ class RedisCounters:
         self._work = asyncio.Event()
         self._link: Link | None = None
         self._task: asyncio.Task[None] | None = None
+        self._reason: str | None = None
         self.up = False
         self.exchanged = 0
 
@@ -55,22 +58,24 @@ class RedisCounters:
     async def _run(self) -> None:
         pause = PAUSE_SECONDS
         while True:
+            began = time.monotonic()
             try:
-                link = await self._connect()
-                pause = PAUSE_SECONDS
-                await self._exchange_all(link)
+                await self._exchange_all(await self._connect())
             except FAULTS as error:
                 await self._lose(lost(error))
             except Exception:
-                log.exception("Rate limits are counted by each process alone: a fault of the engine")
-                await self._lose(None)
+                log.exception("Counting rate limits together ended by a fault of ours; it begins again")
+                await self._lose(LinkLost("a fault of the engine"))
+            if time.monotonic() - began > LONGEST_PAUSE_SECONDS:
+                pause = PAUSE_SECONDS
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads replicas, hides nothing
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _connect(self) -> Link:
-        link = Link(self._address, lambda _, __: None)
+        link = self._link = Link(self._address, lambda _, __: None)
         await link.open_to_ask()
-        self._link, self.up = link, True
+        await link.ask_by_key([self._asked(Counted(RateLimit(1, 1), "probe"))])  # may we, before anything is lost by it
+        self.up, self._reason = True, None
         log.info("Rate limits are counted together", mode=self._address.kind)
         return link
 
@@ -116,9 +121,10 @@ class RedisCounters:
         window.told = window.count - since
         window.before = max(window.before, before)
 
-    async def _lose(self, why: LinkLost | None) -> None:
-        if self.up and why is not None:
-            log.warning("Redis is lost; each process counts rate limits alone until it is back", reason=why.reason)
+    async def _lose(self, why: LinkLost) -> None:
+        if self.up or self._reason != why.reason:
+            log.warning("Each process counts rate limits alone until Redis is back", reason=why.reason)
+        self._reason = why.reason
         await self._close()
         for window in self._waiting:
             window.waits = False

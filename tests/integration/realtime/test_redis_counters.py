@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from tests.integration.conftest import Start, token
 from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer, Wire, redis_7, valkey
 
@@ -112,6 +113,7 @@ async def test_who_asked_is_not_in_redis_and_counts_expire(redis: RedisServer, b
     await a.told()
     keys = await redis.ask("KEYS", "*")
     assert isinstance(keys, list)
+    keys = [key for key in keys if b"{probe}" not in key]
     assert len(keys) == 1
     assert keys[0].startswith(b"ne:test:rate:{read:")
     assert b"anna" not in keys[0]
@@ -201,6 +203,22 @@ async def test_every_kind_of_redis_counts(other_kind: RedisCluster | RedisSentin
         assert b.take(1, user) == 1
     await b.told()
     assert sum(b.take(5, user) for user in users) == 0
+
+
+async def test_a_user_that_may_not_count_leaves_each_process_its_own_limits(redis: RedisServer, bed: Bed) -> None:
+    await redis.ask("ACL", "SETUSER", "engine", "on", ">password", "&ne:*", "-@all", "+@pubsub", "+ping")
+    url = f"redis://engine:password@127.0.0.1:{redis.port}"
+    replica = Replica(url, lambda: bed.time)
+    with structlog.testing.capture_logs() as logged:
+        await replica.counters.start()
+        await replica.until(lambda: bool(logged))
+        assert not replica.counters.up
+        assert replica.take(30) == 20
+        await redis.ask("ACL", "SETUSER", "engine", "~ne:*", "+incrby", "+expire", "+get")
+        await replica.until(lambda: replica.counters.up)
+        await replica.counters.stop()
+    warnings = [line for line in logged if line["log_level"] == "warning"]
+    assert [line["reason"] for line in warnings] == ["the user may not use the commands or channels that are needed"]
 
 
 async def test_a_failover_of_the_master_is_followed(tmp_path: Path, bed: Bed) -> None:
