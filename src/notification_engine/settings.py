@@ -9,13 +9,15 @@ import secrets
 from collections.abc import Mapping
 from email.errors import MessageError
 from email.headerregistry import Address
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from notification_engine.domain.errors import ConfigurationError
+from notification_engine.domain.rate_limit import RateClass, RateLimit, parse_rate
 from notification_engine.net.guard import Guard
 from notification_engine.realtime.redis_address import RedisAddress, parse_redis_url
 from notification_engine.security.sendgrid import SendGridSignature
@@ -27,12 +29,20 @@ MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
+ORIGIN_PATTERN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"  # as browsers write it
 PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 JWKS_PATTERN = r"^https?://[^\s/@#]+(/[^\s#]*)?$"
+
+
+def checked_rate(text: str) -> str:
+    parse_rate(text)
+    return text
+
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+RateText = Annotated[str, AfterValidator(checked_rate)]
 
 
 class Settings(BaseSettings):
@@ -161,6 +171,12 @@ class Settings(BaseSettings):
     WEBHOOK_HTTPS_ONLY: bool = Field(True, description="Refuse http:// endpoints; `dev` allows them.")
     WEBHOOK_ALLOWED_NETWORKS: list[str] = Field([], description="JSON list of CIDR networks opened for webhooks.")
 
+    WEBHOOK_ALLOWED_PORTS: list[Annotated[int, Field(ge=1, le=65_535)]] = Field(
+        [80, 443, 8443],
+        description="JSON list of the ports that webhooks and attachment addresses may name; [], and unset in "
+        "development: all.",
+    )
+
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = Field(
         None, description="INFO when unset (DEBUG with DEBUG=true)."
     )
@@ -174,6 +190,25 @@ class Settings(BaseSettings):
         True, description="One notification_metrics document a minute and replica."
     )
     METRICS_RETENTION_DAYS: Positive = Field(30, description="How long these are kept, days.")
+
+    RATE_LIMITS_ENABLED: bool = Field(
+        True, description="false: no limits by subject; capacity is bounded all the same."
+    )
+    RATE_LIMIT_SEND: RateText = Field("0", description="Sends of a caller, e.g. 100/second; a batch is one. 0: none.")
+    RATE_LIMIT_READ: RateText = Field("60000/minute", description="Reads (GET) of a caller.")
+    RATE_LIMIT_WRITE: RateText = Field("60000/minute", description="Every other request of a caller.")
+    RATE_LIMIT_LIVE: RateText = Field("6000/minute", description="Sockets, streams and tickets opened by a caller.")
+    RATE_LIMIT_MESSAGES: RateText = Field("12000/minute", description="Messages a caller sends over its sockets.")
+    RATE_LIMIT_AUTH: RateText = Field("6000/minute", description="Refused tokens and log-ins of a client address.")
+    RATE_LIMIT_PUBLIC: RateText = Field(
+        "60000/minute", description="Callbacks, unsubscribe links and the like, of a client address."
+    )
+    TRUSTED_PROXIES: list[str] = Field(
+        list(LOOPBACK), description="JSON list of the CIDR networks of your reverse proxies; [] trusts none."
+    )
+    FORWARDED_HEADER: Literal["x-forwarded-for", "forwarded"] = Field(
+        "x-forwarded-for", description="The one header of theirs that names the client; any other is ignored."
+    )
 
     HTTP_MAX_IN_FLIGHT: Positive = Field(
         500, description="Requests answered at once by a process; past it 503 with Retry-After. Health is exempt."
@@ -190,6 +225,18 @@ class Settings(BaseSettings):
     def redis_address(self) -> RedisAddress | None:
         """Raises ValueError, but not after `load_settings`."""
         return parse_redis_url(self.REDIS_URL) if self.REDIS_URL else None
+
+    @property
+    def rate_limits(self) -> dict[RateClass, RateLimit]:
+        """Those classes that have one."""
+        given = {name: parse_rate(getattr(self, f"RATE_LIMIT_{name.upper()}")) for name in RateClass}
+        return {name: limit for name, limit in given.items() if limit is not None and self.RATE_LIMITS_ENABLED}
+
+    @property
+    def webhook_ports(self) -> tuple[int, ...]:
+        """None: all are open."""
+        opened = self.development and "WEBHOOK_ALLOWED_PORTS" not in self.model_fields_set
+        return () if opened else tuple(self.WEBHOOK_ALLOWED_PORTS)
 
     @property
     def log_level(self) -> str:
@@ -344,6 +391,17 @@ def _address_problems(s: Settings) -> list[str]:
         Guard(s.WEBHOOK_ALLOWED_NETWORKS)
     except ValueError:
         problems.append('WEBHOOK_ALLOWED_NETWORKS: must be a list of CIDR networks, e.g. ["10.1.0.0/16"].')
+    for origin in s.CORS_ORIGINS:
+        if origin != "*" and not re.fullmatch(ORIGIN_PATTERN, origin):
+            problems.append(
+                'CORS_ORIGINS: must be a list of origins, e.g. ["https://app.example.org"], without a path.'
+            )
+            break
+    try:
+        for network in s.TRUSTED_PROXIES:
+            ip_network(network)
+    except ValueError:
+        problems.append('TRUSTED_PROXIES: must be a list of CIDR networks, e.g. ["10.1.0.0/16"].')
     return problems
 
 

@@ -6,12 +6,13 @@ Order of life: `start` (database, migrations, loops), `drain` (readiness off, so
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
+from aiohttp.abc import AbstractResolver
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -58,6 +59,7 @@ from notification_engine.realtime.hub import Hub
 from notification_engine.realtime.invalidation import Invalidation
 from notification_engine.realtime.live_poll import LivePoll
 from notification_engine.realtime.local_bus import LocalBus
+from notification_engine.realtime.rate_limits import RateLimits
 from notification_engine.realtime.wake import Wake
 from notification_engine.rendering.builtin import builtin_templates
 from notification_engine.rendering.email import EmailRenderer
@@ -112,6 +114,7 @@ from notification_engine.storage.walk import Walk
 
 if TYPE_CHECKING:
     from notification_engine.realtime.redis_bus import RedisBus
+    from notification_engine.realtime.redis_counters import RedisCounters
 
 CONSOLE_SENDER = "notifications@localhost"
 DATABASE_SECONDS = 30.0  # how long a start waits for a primary
@@ -133,7 +136,7 @@ class EngineRole(StrEnum):
 class Engine:
     """`exclusive`: this process alone holds the (embedded) database, so its start may free old leases. `group`: the
     processes beside it under one supervisor. `fetcher`: what asks AWS for certificates, if it is not the guarded way
-    out."""
+    out; `resolver`: what asks for the addresses of callers' names, if not the system."""
 
     def __init__(
         self,
@@ -144,6 +147,7 @@ class Engine:
         exclusive: bool = False,
         group: Group | None = None,
         fetcher: Fetcher | None = None,
+        resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         refuse_disabled_daemon(settings, role)
         self.settings = settings
@@ -151,8 +155,12 @@ class Engine:
         self._exclusive = exclusive
         self._serves = role is not EngineRole.DAEMON
         self._group = group
+        self._resolver = resolver
         self._delivers = role is not EngineRole.API and settings.NOTIFICATION_DAEMON_ENABLED
         self.bus = self._build_bus()
+        self._counters = self._build_counters()
+        tell = self._counters.tell if self._counters else None
+        self.limits = RateLimits(settings.rate_limits, key=settings.field_key, tell=tell)
         self._build_stores(url)
         self._build_templates()
         self._build_channels()
@@ -171,6 +179,8 @@ class Engine:
             log.info("Leases of a process that ended are free again", count=freed)
         await self.revocations.refresh()
         await self.bus.start()
+        if self._counters is not None:
+            await self._counters.start()
         await self.health.run_once()
         for loop in self._loops:
             await loop.start()
@@ -203,6 +213,8 @@ class Engine:
             await self._reports.gone()
         except Unavailable:
             log.warning("The last figures could not be written; the heartbeat expires by itself")
+        if self._counters is not None:
+            await self._counters.stop()
         await self.bus.stop()
         await self.email.close()
         await self.pool.close()
@@ -218,6 +230,14 @@ class Engine:
         from notification_engine.realtime.redis_bus import RedisBus  # heavy: only where Redis is configured
 
         return RedisBus(address, namespace=f"ne:{self.settings.MONGODB_DATABASE}", replica=self.replica)
+
+    def _build_counters(self) -> "RedisCounters | None":
+        address = self.settings.redis_address
+        if address is None or not self._serves or not self.settings.rate_limits:
+            return None
+        from notification_engine.realtime.redis_counters import RedisCounters
+
+        return RedisCounters(address, namespace=f"ne:{self.settings.MONGODB_DATABASE}")
 
     def _build_stores(self, url: str) -> None:
         s = self.settings
@@ -263,10 +283,10 @@ class Engine:
 
     def _build_channels(self) -> None:
         s = self.settings
-        self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY)
-        self.outbound = Outbound(self.guard)
+        self.guard = Guard(s.WEBHOOK_ALLOWED_NETWORKS, https_only=s.WEBHOOK_HTTPS_ONLY, ports=s.webhook_ports)
+        self.outbound = Outbound(self.guard, resolver=self._resolver)
         self.providers_out = Outbound(None)
-        self.aws_out = Outbound(Guard(), limit=4)
+        self.aws_out = Outbound(Guard(ports=(443,)), limit=4)
         self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
         self.email = EmailChannel(
             self._relays(),
@@ -417,6 +437,7 @@ class Engine:
             heartbeat_seconds=s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL,
             version=package_version("notification-engine"),
             checks=self._checks.shown,
+            limits=self.limits.figures,
             bus=self.bus,
             presence=Presence(self._reports, self.replica, self.hub.counts),
             group=self._group,
@@ -462,6 +483,7 @@ class Engine:
             templates=self.templates,
             catalogue=self.catalogue,
             check_url=self.guard.check_url,
+            check_name=self.outbound.check_name,
             webhook=self.webhook,
             audit=self.audit,
             tickets=Tickets(self.database),
@@ -471,6 +493,7 @@ class Engine:
             api_keys=self.api_keys,
             denials=self.denials,
             hub=self.hub,
+            limits=self.limits,
             health=self.health,
             config=ApiConfig(
                 version=package_version("notification-engine"),
@@ -478,6 +501,8 @@ class Engine:
                 cors_origins=tuple(s.CORS_ORIGINS),
                 cors_enabled=s.CORS_ENABLED,
                 trusted_hosts=tuple(s.TRUSTED_HOSTS),
+                trusted_proxies=tuple(s.TRUSTED_PROXIES),
+                forwarded_header=s.FORWARDED_HEADER,
                 max_in_flight=s.HTTP_MAX_IN_FLIGHT,
                 heartbeat_seconds=s.WEBSOCKET_HEARTBEAT_INTERVAL,
                 silence_seconds=s.WEBSOCKET_CONNECTION_TIMEOUT,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from aiohttp.abc import AbstractResolver
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Mailbox
 
@@ -125,11 +126,17 @@ async def start(mongod: str, mailbox: Mailbox) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def begin(
-            role: EngineRole = EngineRole.ALL, *, fetcher: Fetcher | None = None, **changes: Any
+            role: EngineRole = EngineRole.ALL,
+            *,
+            fetcher: Fetcher | None = None,
+            resolver: Callable[[], AbstractResolver] | None = None,
+            **changes: Any,
         ) -> Running:
             base = FAST | {"MONGODB_DATABASE": name, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": mailbox.port}
             settings = Settings(**(base | changes))
-            return await stack.enter_async_context(serving(settings, mongod, role=role, fetcher=fetcher))
+            return await stack.enter_async_context(
+                serving(settings, mongod, role=role, fetcher=fetcher, resolver=resolver)
+            )
 
         yield begin
     await drop(mongod, name)

@@ -1,5 +1,6 @@
 """Settings as a process finds them: through the environment and a `.env` in the working directory."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from notification_engine.domain.errors import ConfigurationError
+from notification_engine.domain.rate_limit import RateClass, RateLimit
 from notification_engine.settings import MIN_SECRET_BYTES, SAMPLE_SECRETS, Settings, load_settings, masked
 
 GUIDE = Path(__file__).parents[2] / "docs" / "deployment-guide.md"
@@ -193,6 +195,19 @@ BAD = [
     ("CORS_ORIGINS", "https://example.org"),
     ("CORS_ORIGINS", '{"a": 1}'),
     ("CORS_ORIGINS", "[1, 2]"),
+    ("CORS_ORIGINS", '["null"]'),
+    ("CORS_ORIGINS", '["https://app.example.org/"]'),
+    ("CORS_ORIGINS", '["https://*.example.org"]'),
+    ("TRUSTED_PROXIES", '["my-proxy"]'),
+    ("TRUSTED_PROXIES", '["10.0.0.1/8"]'),
+    ("FORWARDED_HEADER", "x-real-ip"),
+    ("RATE_LIMITS_ENABLED", "some"),
+    ("RATE_LIMIT_READ", "many"),
+    ("RATE_LIMIT_SEND", "-1/second"),
+    ("RATE_LIMIT_AUTH", "10/fortnight"),
+    ("WEBHOOK_ALLOWED_PORTS", "[0]"),
+    ("WEBHOOK_ALLOWED_PORTS", '["https"]'),
+    ("WEBHOOK_ALLOWED_PORTS", "443"),
     ("TRUSTED_HOSTS", "example.org,other.org"),
 ]
 
@@ -322,9 +337,18 @@ def test_the_guides_development_key_is_harmless_with_the_console(monkeypatch: py
     assert loaded(monkeypatch, EMAIL_PROVIDER="console", SENDGRID_API_KEY="test-key").EMAIL_PROVIDER == "console"
 
 
-@pytest.mark.parametrize("name", ["CORS_ORIGINS", "TRUSTED_HOSTS", "WEBHOOK_ALLOWED_NETWORKS"])
-def test_a_list_is_written_as_json(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    assert getattr(loaded(monkeypatch, **{name: '["10.0.0.0/8", "fd00::/8"]'}), name) == ["10.0.0.0/8", "fd00::/8"]
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("CORS_ORIGINS", ["https://a.example", "http://[::1]:3000"]),
+        ("TRUSTED_HOSTS", ["a.example", "*.b.example"]),
+        ("TRUSTED_PROXIES", ["10.0.0.0/8", "fd00::/8"]),
+        ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/8", "fd00::/8"]),
+        ("WEBHOOK_ALLOWED_PORTS", [443, 9000]),
+    ],
+)
+def test_a_list_is_written_as_json(monkeypatch: pytest.MonkeyPatch, name: str, values: list[str | int]) -> None:
+    assert getattr(loaded(monkeypatch, **{name: json.dumps(values)}), name) == values
     (line,) = refusal(monkeypatch, **{name: "10.0.0.0/8"})
     assert "JSON" in line
 
@@ -425,3 +449,22 @@ def test_a_shared_secret_and_an_address_of_public_keys_contradict_each_other(mon
 def test_public_keys_do_not_spare_the_engines_own_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = refusal(monkeypatch, JWT_ALGORITHM="RS256", JWT_JWKS_URL=JWKS, JWT_SECRET_KEY="x" * 31)
     assert line.startswith("JWT_SECRET_KEY")
+
+
+def test_a_rate_limit_is_read_and_nought_or_the_switch_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = loaded(monkeypatch, RATE_LIMIT_SEND="100/second", RATE_LIMIT_READ="0")
+    assert settings.rate_limits[RateClass.SEND] == RateLimit(100, 1)
+    assert RateClass.READ not in settings.rate_limits
+    assert set(settings.rate_limits) == set(RateClass) - {RateClass.READ}
+    assert loaded(monkeypatch, RATE_LIMITS_ENABLED="false").rate_limits == {}
+
+
+def test_sending_has_no_limit_unless_one_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RateClass.SEND not in loaded(monkeypatch).rate_limits
+
+
+def test_ports_are_listed_in_production_and_open_in_development_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings(ENVIRONMENT="production").webhook_ports == (80, 443, 8443)
+    assert Settings(ENVIRONMENT="development").webhook_ports == ()
+    assert Settings(ENVIRONMENT="development", WEBHOOK_ALLOWED_PORTS=[443]).webhook_ports == (443,)
+    assert Settings(WEBHOOK_ALLOWED_PORTS=[]).webhook_ports == ()

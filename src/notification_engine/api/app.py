@@ -11,6 +11,7 @@ from notification_engine.api import (
     auth,
     callbacks,
     dead_letters,
+    docs_pages,
     health,
     history,
     live,
@@ -27,10 +28,12 @@ from notification_engine.api import (
 )
 from notification_engine.api.access import state_access
 from notification_engine.api.admission import Admission
+from notification_engine.api.client_address import ClientAddress
 from notification_engine.api.dependencies import ApiServices, place
 from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
+from notification_engine.api.strict_json import strictly
 
 PREFIX = "/api/v1/notifications"
 AUTH_PREFIX = "/api/v1/auth"
@@ -60,20 +63,23 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     app = FastAPI(
         title="IntelliBrowse Notification Engine",
         version=config.version,
+        docs_url=None,  # served without the internet by `docs_pages`
+        redoc_url=None,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
         generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
     app.state.services = services
     problems.install(app, _tell_denied)
     if not only_health:
-        app.include_router(notifications.router, prefix=PREFIX)  # first: routes are tried in order, and these are hot
+        app.include_router(strictly(notifications.router), prefix=PREFIX)
     app.include_router(health.root)
     app.include_router(health.router, prefix=PREFIX)
     if not only_health:
         for part in PARTS:
-            app.include_router(part.router, prefix=PREFIX)
-        app.include_router(notifications.item_router, prefix=PREFIX)
-        app.include_router(auth.router, prefix=AUTH_PREFIX)
+            app.include_router(strictly(part.router), prefix=PREFIX)
+        app.include_router(strictly(notifications.item_router), prefix=PREFIX)
+        app.include_router(strictly(auth.router), prefix=AUTH_PREFIX)
+        app.include_router(docs_pages.router)
         if config.development:
             app.include_router(page.router)
     if config.cors_enabled:
@@ -82,7 +88,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
             allow_origins=list(config.cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Link", "Retry-After"],
+            expose_headers=["X-Request-ID", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     if config.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=config.trusted_hosts)
@@ -94,6 +100,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         accepting=(PREFIX, f"{PREFIX}/", f"{PREFIX}/batch"),
     )
     app.add_middleware(RequestContext)
+    app.add_middleware(ClientAddress, trusted=config.trusted_proxies, header=config.forwarded_header)
     _document_problems(app)
     return app
 
@@ -115,6 +122,8 @@ def _document_problems(app: FastAPI) -> None:
         schemas.pop("ValidationError", None)
         for operations in document["paths"].values():
             for operation in operations.values():
+                if "health" not in operation["tags"]:
+                    operation["responses"]["429"] = deepcopy(problems.PROBLEMS[429])
                 _replace_validation_error(operation.get("responses", {}))
         add_examples(document, PREFIX)
         state_access(app, document)

@@ -5,13 +5,14 @@ from fastapi.responses import Response
 
 from notification_engine.api.dependencies import Open, Services
 from notification_engine.api.problems import problems
+from notification_engine.api.rate_limits import public
 from notification_engine.domain.errors import NotFound
 from notification_engine.kit.logging import get_logger
 from notification_engine.security.sendgrid import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from notification_engine.security.sns import CONFIRMATION, NOTIFICATION
 
 OPEN = "Signed by the provider."
-router = APIRouter(prefix="/callbacks", tags=["callbacks"], dependencies=[Depends(Open(OPEN))])
+router = APIRouter(prefix="/callbacks", tags=["callbacks"], dependencies=[Depends(Open(OPEN)), Depends(public)])
 ANSWERS = problems(401, 404, 413, 503) | {400: {"description": "Signed, and not what the provider documents."}}
 
 log = get_logger("api")

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
+from notification_engine.api.rate_limits import take_for_caller, take_for_stranger
 from notification_engine.domain.api_key import looks_like_key
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Forbidden, Unauthenticated
@@ -34,6 +35,7 @@ from notification_engine.services.ports import (
     NotificationStore,
     Page,
     PreferenceStore,
+    RateLimits,
     SuppressionStore,
 )
 from notification_engine.services.templates import Templates
@@ -85,6 +87,8 @@ class ApiConfig:
     cors_origins: tuple[str, ...]
     cors_enabled: bool
     trusted_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    forwarded_header: str
     max_in_flight: int
     heartbeat_seconds: float
     silence_seconds: float
@@ -117,6 +121,7 @@ class ApiServices:
     templates: Templates
     catalogue: Catalogue
     check_url: Callable[[str], None]
+    check_name: Callable[[str], Awaitable[None]]
     webhook: WebhookTester
     audit: AuditLog
     tickets: TicketStore
@@ -126,6 +131,7 @@ class ApiServices:
     api_keys: ApiKeyStore
     denials: Denials
     hub: Hub
+    limits: RateLimits
     health: HealthView
     config: ApiConfig
 
@@ -160,8 +166,10 @@ class Authenticated(HTTPBearer):
         except Unauthenticated:
             if "authorization" in request.headers or "x-api-key" in request.headers:
                 given.denials.denied(None, "access.unauthenticated", place(request))
+            take_for_stranger(request)
             raise
         request.state.caller = caller
+        take_for_caller(request, caller.sub)
         if self._roles and not caller.may(*self._roles):
             needed = ", ".join(dict.fromkeys((*self._roles, Role.ADMIN)))
             raise Forbidden(f"One of these roles is needed: {needed}.")

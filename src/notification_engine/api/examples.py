@@ -181,6 +181,7 @@ _PROBLEMS = {
     415: ("unsupported-media-type", "Unsupported Media Type", "Send text/csv."),
     413: ("request-entity-too-large", "Request Entity Too Large", "The body must be at most 1048576 bytes."),
     422: ("invalid-request", "Invalid request", "title: must not be empty"),
+    429: ("rate-limited", "Too many requests", "More than 60000 requests of the class read in 60 s."),
     503: ("unavailable", "Unavailable", "The database did not answer (ServerSelectionTimeoutError)."),
 }
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
@@ -199,7 +200,7 @@ def _add_to(status: str, response: dict[str, Any], answer: Any) -> None:
     for kind, content in response.get("content", {}).items():
         if kind == "application/problem+json" and int(status) in _PROBLEMS:
             content["example"] = _problem(int(status))
-            if status == "503":
+            if status in {"429", "503"}:
                 response["headers"] = _RETRY_AFTER
         elif status.startswith("2") and answer is not None and isinstance(answer, str) != (kind == "application/json"):
             content.setdefault("example", answer)

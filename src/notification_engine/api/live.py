@@ -6,23 +6,26 @@ queue, and clients drop ids that they know. Order is promised in the replay; liv
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import orjson
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from notification_engine.api import strict_json
 from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import ApiServices, Services, User, services
 from notification_engine.api.problems import problems
+from notification_engine.api.rate_limits import address_of, take
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.cursor import encode_cursor
-from notification_engine.domain.errors import EngineError, RequestError, Unauthenticated, Unavailable
+from notification_engine.domain.errors import EngineError, RateLimited, RequestError, Unauthenticated, Unavailable
+from notification_engine.domain.rate_limit import RateClass
 from notification_engine.realtime.hub import LAST_FRAME_SECONDS, Connection, cursor_of, frame, notification_frame
 from notification_engine.services.ports import InboxChange, InboxFilter
 
@@ -69,10 +72,11 @@ async def _serve(socket: WebSocket, given: ApiServices) -> None:
     await socket.accept("bearer" if protocols[0] == "bearer" else None)
     try:
         caller = given.access.check(await _authenticate(socket, given, protocols))
-    except (Unauthenticated, TimeoutError) as error:
-        if not isinstance(error, TimeoutError):
+        take(socket, RateClass.LIVE, caller.sub)
+    except (Unauthenticated, RateLimited, TimeoutError) as error:
+        if isinstance(error, Unauthenticated):
             given.denials.denied(None, "access.unauthenticated", "WS /ws")
-        await socket.close(1008, "authentication")
+        await socket.close(1008, "rate limit" if isinstance(error, RateLimited) else "authentication")
         return
     except Unavailable:
         await socket.close(1013, "try again later")
@@ -98,6 +102,7 @@ async def _authenticate(socket: WebSocket, given: ApiServices, protocols: list[s
         return caller
     if len(protocols) == 2 and protocols[0] == "bearer":
         return await given.access.caller(protocols[1])
+    take(socket, RateClass.PUBLIC, address_of(socket))  # a stranger that may wait here for a while
     async with asyncio.timeout(AUTH_SECONDS):
         message = _parse(await socket.receive_text())
     if message.get("type") != "auth" or not isinstance(message.get("token"), str):
@@ -118,8 +123,8 @@ def _parse(text: str) -> dict[str, Any]:
     if len(text) > MAX_IN_BYTES:
         return {}
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        message = strict_json.parse(text)
+    except json.JSONDecodeError:
         return {}
     return message if isinstance(message, dict) else {}
 
@@ -174,6 +179,11 @@ class _Session:
         while self._connection.closed_with is None:
             message = _parse(await self._socket.receive_text())
             self._heard = time.monotonic()
+            taken = self._given.limits.take(RateClass.MESSAGES, self._caller.sub)
+            if taken is not None and not taken.allowed:
+                late = frame("error", detail="Too many messages.", field=None, retry_after=taken.retry_after)
+                self._connection.close(1008, late)
+                return
             try:
                 await self._obey(message)
             except RequestError as error:

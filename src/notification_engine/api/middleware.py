@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notification_engine.api import problems
+from notification_engine.api.rate_limits import rate_limit_headers
+from notification_engine.api.security_headers import EVERY_ANSWER, HSTS
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 
@@ -41,10 +43,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
+                add_headers(scope, message, request_id)
             await send(message)
 
         try:
@@ -58,6 +57,17 @@ class RequestContext:
             if scope["type"] == "http":
                 _log_access(scope, status, (time.perf_counter() - started) * 1000)
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def add_headers(scope: Scope, message: Message, request_id: str) -> None:
+    """Those of every answer, where the answer has none of its own."""
+    headers = message.setdefault("headers", [])
+    given = {name for name, _ in headers}
+    headers.append((b"x-request-id", request_id.encode()))
+    headers.extend(header for header in EVERY_ANSWER if header[0] not in given)
+    headers.extend(rate_limit_headers(scope))
+    if scope["scheme"] == "https":
+        headers.append(HSTS)
 
 
 def _shown(path: str) -> str:

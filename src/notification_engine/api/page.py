@@ -6,15 +6,13 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from notification_engine.api.dependencies import Services
+from notification_engine.api.security_headers import inline_policy, page_headers
 from notification_engine.domain.caller import Role
 
 router = APIRouter(include_in_schema=False)
 PAGE = Path(__file__).with_name("page.html").read_text()
 DEVELOPMENT_USER = "dev"
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' ws: wss:; "
-    "img-src data:"
-)
+HEADERS = page_headers(f"{inline_policy(PAGE)}; connect-src 'self' ws: wss:; img-src data:")
 
 
 @router.get("/")
@@ -23,4 +21,4 @@ async def page(given: Services) -> HTMLResponse:
     roles = [Role.USER, Role.SERVICE, Role.OPERATOR]
     token = given.tokens.issue(DEVELOPMENT_USER, roles, given.config.token_minutes)
     html = PAGE.replace("{{token}}", token).replace("{{user}}", DEVELOPMENT_USER)
-    return HTMLResponse(html, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
+    return HTMLResponse(html, headers=HEADERS)

@@ -15,6 +15,7 @@ from notification_engine.domain.errors import (
     EngineError,
     Forbidden,
     InvalidRequest,
+    RateLimited,
     RequestError,
     Unauthenticated,
     Unavailable,
@@ -47,6 +48,8 @@ def problem_of_validation(errors: Sequence[Any], parts: tuple[str, ...] = ()) ->
 
 
 def _named(error: Any, parts: tuple[str, ...]) -> dict[str, str]:
+    if error.get("type") == "json_invalid" and "error" in error.get("ctx", {}):  # its place in the body is no field
+        return {"field": "", "detail": f"The body is not JSON that is taken here: {error['ctx']['error']}."}
     path = [str(p) for p in error["loc"]]
     if path and path[0] in parts:
         path = path[1:]
@@ -70,7 +73,7 @@ def install(app: FastAPI, denied: Callable[[Request], None] = lambda request: No
 
     @app.exception_handler(EngineError)
     async def _engine(request: Request, error: EngineError) -> Response:
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable | RateLimited) else {}
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, Forbidden):
@@ -97,6 +100,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         409: "It conflicts with what is stored or under way.",
         413: "The body is too large.",
         422: "A field is wrong; the answer names it.",
+        429: "Too many requests of this class; again after Retry-After.",
         503: "Nothing was promised; send the same request again after Retry-After.",
     }.items()
 }

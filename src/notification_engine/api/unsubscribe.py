@@ -13,21 +13,18 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from notification_engine.api.dependencies import Open, Services
+from notification_engine.api.rate_limits import public
+from notification_engine.api.security_headers import inline_policy, page_headers
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import NotFound
 from notification_engine.services.unsubscribe import Sealed
 
 OPEN = "The link of an e-mail is the proof."
-router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"], dependencies=[Depends(Open(OPEN))])
+router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"], dependencies=[Depends(Open(OPEN)), Depends(public)])
 PAGE = Path(__file__).with_name("unsubscribe.html").read_text()
 FIELD, VALUE = "List-Unsubscribe", "One-Click"
 FORM = f'<form method="post"><input type="hidden" name="{FIELD}" value="{VALUE}"><button>Unsubscribe</button></form>'
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "Cache-Control": "no-store",
-    "X-Robots-Tag": "noindex",
-}
+HEADERS = page_headers(inline_policy(PAGE)) | {"X-Robots-Tag": "noindex"}
 _CHANNELS = {Channel.EMAIL: "E-mails", Channel.WEBHOOK: "Webhooks", Channel.IN_APP: "Inbox messages"}
 _HTML: dict[str, Any] = {"content": {"text/html": {}}}
 

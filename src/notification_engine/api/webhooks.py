@@ -78,6 +78,7 @@ class TestOut(Strict):
 )
 async def create(body: WebhookIn, caller: Operator, given: Services) -> Response:
     given.check_url(body.url)
+    await given.check_name(body.url)
     endpoint = WebhookEndpoint(
         id=new_id("whk"),
         url=body.url,
@@ -133,6 +134,7 @@ async def change(webhook_id: str, body: WebhookChangeIn, caller: Operator, given
     values = body.model_dump(exclude_none=True)
     if body.url:
         given.check_url(body.url)
+        await given.check_name(body.url)
     if body.enabled:
         values |= {"disabled_reason": None, "failing_since": None}
     changed = await given.endpoints.change(webhook_id, values) if values else await given.endpoints.get(webhook_id)

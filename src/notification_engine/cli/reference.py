@@ -1,5 +1,6 @@
 """`docs/configuration.md`, generated from the settings, so that the page cannot differ from the code."""
 
+import json
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
@@ -40,7 +41,7 @@ def _default(value: Any) -> str:
         case bool():
             return f"`{str(value).lower()}`"
         case list():
-            return "`[]`"
+            return f"`{json.dumps(value)}`"
         case _:
             return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
@@ -57,7 +58,8 @@ def _values(field: FieldInfo) -> str:
     if kind is bool:
         return "`true`, `false`"
     if get_origin(kind) is list:
-        return "JSON list of texts"
+        (of,) = get_args(kind)
+        return "JSON list of texts" if of is str else "JSON list of whole numbers"
     if kind in {int, float}:
         return ("whole number" if kind is int else "number") + _bounds(field)
     return "text"

@@ -165,6 +165,7 @@ def http_server(app: FastAPI) -> uvicorn.Server:
         ws_ping_interval=None,  # our own pings, at WEBSOCKET_HEARTBEAT_INTERVAL
         lifespan="off",
         access_log=False,
+        proxy_headers=False,  # the server would believe more than `ClientAddress` does
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,

@@ -7,7 +7,8 @@
     │   ├── Forbidden           403
     │   ├── NotFound            404
     │   ├── Conflict            409
-    │   └── TooLarge            413
+    │   ├── TooLarge            413
+    │   └── RateLimited         429 with Retry-After; nothing else is ever 429
     └── Unavailable             503 with Retry-After: the store is away, the fate of a write unknown, a queue full
 
     ConfigurationError          stands outside, so that no loop can swallow it
@@ -75,6 +76,16 @@ class TooLarge(RequestError):
     status = 413
     title = "Too large"
     kind = "too-large"
+
+
+class RateLimited(RequestError):
+    status = 429
+    title = "Too many requests"
+    kind = "rate-limited"
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(EngineError):

@@ -60,6 +60,7 @@ class Health(Loop):
         version: str,
         breakers: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         checks: Callable[[], Mapping[str, Any]] = dict,
+        limits: Callable[[], Mapping[str, int]] = dict,
         bus: ProbedBus | None = None,
         presence: Presence | None = None,
         group: Group | None = None,
@@ -78,6 +79,7 @@ class Health(Loop):
         self._heartbeat_seconds = heartbeat_seconds
         self._version = version
         self._checks = checks
+        self._limits = limits
         self._group = group
         self._began_at = datetime.now(UTC)
         self._started = time.monotonic()
@@ -178,6 +180,8 @@ class Health(Loop):
         total = added([{name: told[name] for name in _ADDED} for told in parts])
         figures: dict[str, float] = {f"pool_{k}": v for k, v in total["database_pool"].items()}
         figures |= {f"live_{k}": v for k, v in total["connections"].items()}
+        refused = added([told.get("rate_limits", {}) for told in parts])
+        figures |= {f"rate_limit_{k}": v for k, v in refused.items()}
         figures |= {f"queue_{k}": v for k, v in self._queue_figures().items() if v is not None}
         for lane, state in total["daemon"].get("lanes", {}).items():
             figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
@@ -205,6 +209,7 @@ class Health(Loop):
         """What this process is, for the others of its group and for its own answers."""
         figures = self._own() | {
             "breakers": {name: _BREAKER_FIGURE[view["state"]] for name, view in self._breakers().items()},
+            "rate_limits": dict(self._limits()),
             "age_seconds": round(time.monotonic() - self._started, 1),
         }
         state = "draining" if self.draining else "serving"

@@ -3,11 +3,15 @@
 Everything beside the named fields goes into `metadata`. The engine's own lines are rendered once and handed to the
 handlers as they are, without a record of the standard library, which costs more than the rest of a line; the loggers of
 libraries (server, driver) pass through the same formatter. The request id travels in a context variable.
+
+Invariant: one call is one line. What a caller can put into a field (a path, an id) ends no line, moves no cursor and
+turns no text around: whatever is not printable is written as an escape.
 """
 
 import json
 import logging
 import logging.handlers
+import re
 import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
@@ -18,6 +22,9 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 _FIELDS = ("request_id", "user_id", "notification_id")
+# Controls (C0, C1), line and paragraph separators, marks that turn the direction of a text; lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_UNPRINTABLE_IN_TRACES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
 
 def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -37,9 +44,15 @@ def _shape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 def _rendered(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
     """A line is never lost: what orjson refuses (a lone surrogate, a number past 64 bits) goes the slow way."""
     try:
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        dumped = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
         return json.dumps(line, default=str, skipkeys=True)
+    # JSON itself escapes what is below U+0020.
+    return dumped if dumped.isascii() else _UNPRINTABLE.sub(_escaped, dumped)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 class _Line(logging.LogRecord):
@@ -112,7 +125,14 @@ def configure_logging(level: str, fmt: str, file: Path | None = None) -> None:
 def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Whole seconds, and nothing about what is not there."""
     event["timestamp"] = event["timestamp"][:19] + "Z"
-    return {name: value for name, value in event.items() if value is not None}
+    return {name: _printable(name, value) for name, value in event.items() if value is not None}
+
+
+def _printable(name: str, value: Any) -> Any:
+    """Of a traceback only the ends of lines stay as they are; what is no text is shown by its `repr`."""
+    if not isinstance(value, str):
+        return value
+    return (_UNPRINTABLE_IN_TRACES if name == "exception" else _UNPRINTABLE).sub(_escaped, value)
 
 
 def get_logger(component: str) -> FilteringBoundLogger:

@@ -48,7 +48,7 @@ async def download(session: Session, url: str, max_bytes: int, until: float) -> 
         return NotDownloaded(Reason.INVALID_ADDRESS, "not a usable URL", final=True)
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, BlockedAddress):
-            return NotDownloaded(Reason.BLOCKED_ADDRESS, type(error).__name__, final=True)
+            return NotDownloaded(Reason.BLOCKED_ADDRESS, str(error.os_error), final=True)
         return NotDownloaded(Reason.ATTACHMENT_FAILED, type(error).__name__, final=False)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return NotDownloaded(Reason.ATTACHMENT_FAILED, type(error).__name__, final=False)

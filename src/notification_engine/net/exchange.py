@@ -93,7 +93,7 @@ async def post(session: Session, url: str, body: bytes, headers: Mapping[str, st
 def _failed(error: Exception, written: bool) -> Exchanged:
     detail = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, BlockedAddress):
-        return NotSent(Reason.BLOCKED_ADDRESS, detail)
+        return NotSent(Reason.BLOCKED_ADDRESS, str(error.os_error))
     if isinstance(error, TimeoutError):
         return Lost(Reason.TIMEOUT, detail) if written else NotSent(Reason.TIMEOUT, detail)
     return Lost(Reason.CONNECTION_LOST, detail) if written else NotSent(Reason.CONNECTION_FAILED, detail)

@@ -1,8 +1,12 @@
-"""The outbound guard: which addresses a caller's URL may lead to. Every dialled address is checked, literals too."""
+"""The outbound guard: where a caller's URL may lead, by address and by port.
+
+Invariant: every dialled address is checked in the form in which it is dialled, literals too. What is said at
+registration is a courtesy to the caller; names change.
+"""
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,26 +23,36 @@ _MORE = (
 )
 DENIED = AddressTable((*DEFAULT_DENIED.blocks, *_MORE))
 MAX_URL = 2048
+_PORTS = {"http": 80, "https": 443}
 
 
 class BlockedAddress(OSError):
-    """The address that was about to be dialled is not allowed; carries no address."""
+    """The address that was about to be dialled is not allowed; its text says why, and carries no address."""
 
 
 class Guard:
-    """`allowed_networks` opens chosen networks (CIDR) for receivers on premises; everything private is denied else."""
+    """`allowed_networks` opens chosen networks (CIDR) for receivers on premises; everything private is denied else.
+    `ports`: none named opens all."""
 
-    def __init__(self, allowed_networks: Sequence[str] = (), *, https_only: bool = True) -> None:
+    def __init__(
+        self, allowed_networks: Sequence[str] = (), *, https_only: bool = True, ports: Collection[int] = ()
+    ) -> None:
         networks = tuple(ipaddress.ip_network(n) for n in allowed_networks)
         self._policy = Policy(allowed_networks=networks, denied_networks=DENIED)
         self._https_only = https_only
+        self._ports = frozenset(ports)
 
     def check_address(self, address: str) -> None:
         """Raises BlockedAddress."""
         try:
             self._policy.check_address(address)
         except (SSRFGuardError, ValueError):
-            raise BlockedAddress("address not allowed") from None
+            raise BlockedAddress("it leads to a network that is not allowed") from None
+
+    def check_port(self, port: int) -> None:
+        """Raises BlockedAddress."""
+        if self._ports and port not in self._ports:
+            raise BlockedAddress("its port is not allowed")
 
     def check_url(self, url: str) -> None:
         """At registration: shape and literal addresses. Raises InvalidRequest, field `url`."""
@@ -56,6 +70,9 @@ class Guard:
             raise InvalidRequest("The address must not hold a user or password.", field="url")
         if port == 0:
             raise InvalidRequest("The port must be 1 to 65535.", field="url")
+        if self._ports and (port or _PORTS[parts.scheme]) not in self._ports:
+            allowed = ", ".join(map(str, sorted(self._ports)))
+            raise InvalidRequest(f"The port must be one of these: {allowed}.", field="url")
         self._check_literal(host)
 
     def _check_literal(self, host: str) -> None:
@@ -76,6 +93,7 @@ class Guard:
         """For the connector: checks the very address that is dialled."""
         family, kind, protocol, _, address = info
         self.check_address(address[0])
+        self.check_port(address[1])
         opened = socket.socket(family=family, type=kind, proto=protocol)
         opened.setblocking(False)
         return opened

@@ -77,6 +77,10 @@ class Node:
         await self.heard.connect()  # type: ignore[no-untyped-call]
         self.heard_at = time.monotonic()
 
+    async def open_to_ask(self) -> None:
+        await self.told.connect()  # type: ignore[no-untyped-call]
+        await self.ask([("PING",)])  # who accepts a connection may still stand still
+
     async def close(self) -> None:
         for connection in (self.told, self.heard):
             await connection.disconnect(nowait=True)
@@ -136,9 +140,33 @@ class Link:
             await self.close()
             raise lost(error) from None
 
+    async def open_to_ask(self) -> None:
+        """Without the hearing side, for `ask_by_key` alone. Raises LinkLost."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS * 2):
+                await self._find()
+                await asyncio.gather(*(node.open_to_ask() for node in self._nodes))
+        except FAULTS as error:
+            await self.close()
+            raise lost(error) from None
+
     async def close(self) -> None:
         for node in self._nodes:
             await node.close()
+
+    async def ask_by_key(self, asked: Sequence[tuple[bytes, Sequence[Command]]]) -> list[list[Any]]:
+        """The answers to each key's commands, in the order of `asked`; one write for each node."""
+        nodes = [self._node_of(key) if len(self._nodes) > 1 else self._nodes[0] for key, _ in asked]
+        answers: list[list[Any]] = [[] for _ in asked]
+
+        async def ask(node: Node) -> None:
+            places = [place for place, at in enumerate(nodes) if at is node]
+            flat = iter(await node.ask([command for place in places for command in asked[place][1]]))
+            for place in places:
+                answers[place] = [next(flat) for _ in asked[place][1]]
+
+        await asyncio.gather(*(ask(node) for node in dict.fromkeys(nodes)))
+        return answers
 
     async def run(self, telling: Coroutine[Any, Any, None]) -> None:
         """Hears until something is wrong; `telling` lives as long. Always ends with LinkLost, or by cancellation."""

@@ -2,6 +2,8 @@
 
 minijinja shows the public attributes of Python objects, methods of dict and list among them. The data is therefore
 held by two classes that show none, and no name may begin with an underscore.
+
+Invariant: in HTML a value is escaped, or with the filter `safe` cut down to harmless elements; nothing turns that off.
 """
 
 import re
@@ -9,7 +11,9 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minijinja import Environment, TemplateError
+import nh3
+from minijinja import Environment, Markup, TemplateError, pass_state
+from minijinja import safe as marked_safe
 
 from notification_engine.rendering.formats import FILTERS, Formats
 from notification_engine.rendering.text import tidy
@@ -17,6 +21,7 @@ from notification_engine.rendering.text import tidy
 FUEL = 300_000  # instructions of one part; about 15 ms
 MAX_OUTPUT = {"html": 1024 * 1024, "text": 512 * 1024, "body": 64 * 1024, "title": 4096, "subject": 4096}
 _PRIVATE = re.compile(r"(?:\.\s*|\[\s*[\"'])_")
+_UNESCAPED = re.compile(r"\{%[-+]?\s*autoescape\b")
 _FILTERED = re.compile(rf"([A-Za-z]\w*(?:\.\w+)*)(\s*\|\s*(?:{'|'.join(FILTERS)})\b)")
 _STATEMENT = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 
@@ -62,6 +67,15 @@ class Refused(Exception):
     @property
     def safe(self) -> str:
         return f"{self.part}: {self.kind}" + (f" in line {self.line}" if self.line else "")
+
+
+@pass_state
+def safe(state: Any, value: Any) -> Any:
+    """A value that is HTML, as HTML: scripts, handlers, forms, and addresses other than of the web and of e-mail go.
+    What the template itself made (a macro, a block that was set) is HTML already."""
+    if not _escapes(state.name) or isinstance(value, Markup):
+        return value
+    return marked_safe(nh3.clean("" if value is None else str(value), url_schemes={"http", "https", "mailto"}))
 
 
 def _escapes(name: str) -> bool:
@@ -145,6 +159,7 @@ class Sandbox:
         )
         environment.remove_global("debug")
         environment.remove_filter("attr")
+        environment.add_filter("safe", safe)
         for name, source in parts.items():
             check_syntax(environment, name, source)
         return environment
@@ -163,6 +178,11 @@ def check_syntax(environment: Environment, name: str, source: str) -> None:
     except TemplateError as error:
         raise refused(name, error, source) from None
     for statement in _STATEMENT.finditer(source):
+        if _UNESCAPED.match(statement[0]):
+            line, column = place(source, statement.start())
+            raise Refused(
+                name, "Unescaped", "escaping cannot be turned off; use the filter safe", line=line, column=column
+            )
         if private := _PRIVATE.search(statement[0]):
             line, column = place(source, statement.start() + private.start())
             raise Refused(name, "PrivateName", "names that begin with _ cannot be read", line=line, column=column)

@@ -15,6 +15,7 @@ from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.notification_type import NotificationType
 from notification_engine.domain.outcome import Attempt, Message, Outcome
 from notification_engine.domain.preference import Preference
+from notification_engine.domain.rate_limit import RateClass, Taken
 from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.domain.template import Compiled, Draft, Preview, RenderFailed, Template, Version
 from notification_engine.domain.webhook import WebhookEndpoint
@@ -365,6 +366,12 @@ class Bus(Protocol):
 
     def listen(self, topic: str, hear: Callable[[bytes], None]) -> None: ...
     def leave(self, topic: str) -> None: ...
+
+
+class RateLimits(Protocol):
+    """How much a subject may still ask. Answers from memory: nobody waits for it."""
+
+    def take(self, name: RateClass, subject: str) -> Taken | None: ...
 
 
 class Live(Protocol):

@@ -341,4 +341,6 @@ async def until_written(running: Running, user: str, rows: int) -> None:
 async def test_the_document_and_its_reader_are_served(shared: Running) -> None:
     async with shared.session.get(f"{shared.address}/docs") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
-        assert "/openapi.json" in await answer.text()
+        assert "docs/static/swagger.js" in await answer.text()
+    async with shared.session.get(f"{shared.address}/docs/static/swagger.js") as answer:
+        assert 'url: "openapi.json"' in await answer.text()

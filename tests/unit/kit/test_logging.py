@@ -207,3 +207,47 @@ def test_a_handler_that_fails_is_told_on_standard_error_and_stops_nobody(
     assert "No space left on device" in told
     assert "ada@" not in told
     assert [line["message"] for line in lines()] == ["still told"]
+
+
+FORGERIES = [
+    "a\nlevel=ERROR forged",
+    "a\r\nforged",
+    "a\u2028forged",
+    "a\u2029forged",
+    "a\x85forged",
+    "a\x1b[2Jforged",
+    "a\x1b]0;title\x07",
+    "a\x9b31mforged",
+    "a\x08\x08forged",
+    "a\u202egnp.exe",
+    "a\u2066turned\u2069",
+    "a\x00b",
+]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("text", FORGERIES, ids=ascii)
+def test_no_field_of_a_caller_ends_a_line_moves_a_cursor_or_turns_a_text(
+    restored: None, capsys: pytest.CaptureFixture[str], form: str, text: str
+) -> None:
+    configure_logging("DEBUG", form)
+    structlog.contextvars.bind_contextvars(request_id=text)
+    get_logger("api").info("Request answered", path=text, user_id=text, nested={"deep": [text]})
+    logging.getLogger("somebody's").warning("failed for %s", text)
+    written = capsys.readouterr().out
+    assert len(written.splitlines()) == 2, "also as Unicode ends lines"
+    assert all(line.isprintable() for line in written.splitlines())
+    assert written.count("a\\") >= 4, "it is there, escaped"
+
+
+def test_a_traceback_for_people_keeps_its_lines_and_nothing_else(
+    restored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("DEBUG", "console")
+    try:
+        raise ValueError("\x1b[2J\u2028")
+    except ValueError:
+        get_logger("api").exception("It failed")
+    written = capsys.readouterr().out
+    assert len(written.split("\n")) > 4
+    assert all(line.isprintable() for line in written.split("\n"))

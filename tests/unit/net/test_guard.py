@@ -110,6 +110,45 @@ LITERALS = [
 ]
 
 
+def test_there_are_at_least_sixty_ways_inside_and_each_kind_has_one() -> None:
+    addresses = {a for row in DENIED.values() for a in row.split()}
+    assert len(addresses) >= 60
+    assert len(set(LITERALS)) >= 30
+    assert all(row.split() for row in DENIED.values())
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://example.org/in", True),
+        ("https://example.org:443/in", True),
+        ("https://example.org:8443/in", True),
+        ("http://example.org/in", False),
+        ("https://example.org:22/in", False),
+        ("http://example.org:6379/in", False),
+        ("https://example.org:08443/in", True),
+        ("https://example.org:27017/in", False),
+        ("https://93.184.216.34:25/in", False),
+        ("https://[2606:4700:4700::1111]:9200/in", False),
+    ],
+)
+def test_only_listed_ports_may_be_named(url: str, allowed: bool) -> None:
+    guard = Guard(https_only=False, ports=(443, 8443))
+    if allowed:
+        guard.check_url(url)
+        return
+    with pytest.raises(InvalidRequest, match="one of these: 443, 8443") as refused:
+        guard.check_url(url)
+    assert refused.value.field == "url"
+
+
+@pytest.mark.parametrize("port", [80, 22, 25, 6379, 27017])
+def test_the_very_port_that_is_dialled_is_checked(port: int) -> None:
+    info = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("8.8.8.8", port))
+    with pytest.raises(BlockedAddress, match="port"):
+        Guard(ports=(443,)).open_socket(info)
+
+
 @pytest.mark.parametrize("host", LITERALS)
 def test_a_url_with_a_literal_inside_address_is_refused(host: str) -> None:
     with pytest.raises(InvalidRequest, match="network that is not allowed") as refused:
