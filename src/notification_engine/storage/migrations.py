@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from notification_engine.domain.audit import Head, link
 from notification_engine.storage.claims import QUEUE_INDEX
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Session, translated
 from notification_engine.storage.inbox import INBOX_INDEX
 from notification_engine.storage.pipelines import recompute
 
@@ -133,6 +134,36 @@ async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> N
         await database.collection(name).create_indexes(models)
 
 
+AUDIT_CHAIN: dict[str, list[IndexModel]] = {
+    "notification_audit_logs": [
+        IndexModel(
+            [("day", ASCENDING), ("seq", ASCENDING)],
+            name="chain",
+            unique=True,
+            partialFilterExpression={"seq": {"$exists": True}},
+        ),
+        IndexModel([("subject", ASCENDING)], name="subject", partialFilterExpression={"subject": {"$exists": True}}),
+    ]
+}
+
+
+async def _audit_chain(database: Database) -> None:
+    """Rows from before the chain are linked, once; what is found outside an existing chain stays there, to be seen."""
+    rows = database.collection("notification_audit_logs")
+    await _create(database, AUDIT_CHAIN)
+
+    async def link_all(session: Session) -> None:
+        if await rows.find_one({"seq": {"$exists": True}}, session=session):
+            return
+        head: Head | None = None
+        async for row in rows.find({}, sort=[("timestamp", ASCENDING), ("_id", ASCENDING)], session=session):
+            linked, head = link(row | {"_id": str(row["_id"])}, head, row["timestamp"])
+            await rows.delete_one({"_id": row["_id"]}, session=session)
+            await rows.insert_many(linked, session=session)
+
+    await database.transaction(link_all)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0001_guide_indexes", _guide_indexes),
     ("0002_engine_indexes", _engine_indexes),
@@ -140,10 +171,11 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0004_ledgers", _ledgers),
     ("0005_attachments", _attachments),
     ("0006_feedback", _feedback),
+    ("0007_audit_chain", _audit_chain),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, AUDIT_CHAIN)
 
 
 async def migrate(database: Database) -> list[str]:
