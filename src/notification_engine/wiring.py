@@ -62,6 +62,7 @@ from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.pool import Pool, PoolLimits
 from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
@@ -218,7 +219,8 @@ class Engine:
         )
         self.history = History(self.database)
         self.attachments = Attachments(self.database)
-        self.audit = AuditLog(self.database)
+        self.pseudonyms = Pseudonyms(s.pseudonym_key)
+        self.audit = AuditLog(self.database, self.clock, self.pseudonyms)
         self.preferences = Preferences(self.database, self.audit)
         self.suppressions = Suppressions(self.database, self.audit)
         self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))

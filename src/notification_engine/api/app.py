@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import (
+    audit,
     callbacks,
     dead_letters,
     health,
@@ -36,6 +37,7 @@ LIMITS = {
     f"{PREFIX}/suppressions/import": suppressions.MAX_IMPORT_BYTES,
 }
 PARTS = (
+    audit,
     history,
     preferences,
     templates,

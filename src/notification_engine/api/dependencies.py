@@ -23,6 +23,7 @@ from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import (
+    AuditStore,
     Deadline,
     HistoryStore,
     InterventionStore,
@@ -66,10 +67,6 @@ class WebhookTester(Protocol):
     async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome: ...
 
 
-class AuditLog(Protocol):
-    async def append(self, caller: Caller, action: str, target: str) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
     version: str
@@ -110,7 +107,7 @@ class ApiServices:
     catalogue: Catalogue
     check_url: Callable[[str], None]
     webhook: WebhookTester
-    audit: AuditLog
+    audit: AuditStore
     tickets: TicketStore
     tokens: Tokens
     hub: Hub
@@ -141,7 +138,8 @@ class _Authenticated(HTTPBearer):
         given: ApiServices = request.app.state.services
         caller = given.tokens.verify(credentials.credentials)
         if self._roles and not caller.may(*self._roles):
-            raise Forbidden(f"One of these roles is needed: {', '.join(self._roles)}, admin.")
+            needed = dict.fromkeys((*self._roles, Role.ADMIN))
+            raise Forbidden(f"One of these roles is needed: {', '.join(needed)}.")
         return caller
 
 
@@ -150,3 +148,4 @@ Sender = Annotated[Caller, Depends(_Authenticated(Role.SERVICE))]
 User = Annotated[Caller, Depends(_Authenticated(Role.USER, Role.SERVICE, Role.OPERATOR))]
 Canceller = Annotated[Caller, Depends(_Authenticated(Role.SERVICE, Role.OPERATOR))]
 Operator = Annotated[Caller, Depends(_Authenticated(Role.OPERATOR))]
+Admin = Annotated[Caller, Depends(_Authenticated(Role.ADMIN))]

@@ -73,6 +73,25 @@ _LETTER = {
     "created_at": _AT,
     "updated_at": _AT,
 }
+_AUDIT = {
+    "audit_id": f"aud_{_ULID}",
+    "timestamp": _AT,
+    "user_id": "op",
+    "roles": ["operator"],
+    "key_id": None,
+    "action": "type.change",
+    "target": "build.finished",
+    "subject": None,
+    "before": {"priority": "medium"},
+    "after": {"priority": "high"},
+    "address": "192.0.2.7",
+    "request_id": f"req_{_ULID}",
+    "erased": [],
+    "day": "2026-11-24",
+    "seq": 7,
+    "previous_hash": "5b" * 32,
+    "hash": "c4" * 32,
+}
 INTERVENED = {"changed": 2, "skipped": 0, "more": False}
 PAGE = "<!doctype html><title>Unsubscribe</title>"
 
@@ -81,6 +100,7 @@ def operator_answers(notification: dict[str, Any], attempt: dict[str, Any]) -> d
     """By method and path below the prefix, with examples of what others show too."""
     inspected = _LETTER | {"notification": notification, "history": [attempt | {"delivery_status": "failed"}]}
     return {
+        "GET ~/audit-logs": {"audit_logs": [_AUDIT], "next_cursor": None},
         "GET ~/templates": {"templates": [_SUMMARY], "next_cursor": None},
         "GET ~/templates/{key}": _TEMPLATE,
         "PUT ~/templates/{key}": _TEMPLATE | {"published_version": None},

@@ -36,7 +36,7 @@ def backup(file: File) -> None:
         progress.end()
         typer.echo(_told(f"Backup of {header.database} as of {_moment(header)}: {file}", counts))
 
-    asyncio.run(_with_database(take))
+    asyncio.run(with_database(take))
 
 
 def restore(file: File, replace: Replace = False) -> None:
@@ -48,7 +48,7 @@ def restore(file: File, replace: Replace = False) -> None:
         typer.echo(_told(f"Restored into {database.name}: {header.database} as of {_moment(header)}", counts))
         await _warn_of_key(database, settings)
 
-    asyncio.run(_with_database(put))
+    asyncio.run(with_database(put))
 
 
 class Bars:
@@ -70,7 +70,7 @@ class Bars:
         self._stack.close()
 
 
-async def _with_database(work: Callable[[Database, Bars, Settings], Awaitable[None]]) -> None:
+async def with_database(work: Callable[[Database, Bars, Settings], Awaitable[None]]) -> None:
     settings = load_settings(development=True)
     bars = Bars()
     try:

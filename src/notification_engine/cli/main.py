@@ -10,6 +10,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from aiohttp import ClientError, ClientSession
 
+from notification_engine.cli import audit as audits
 from notification_engine.cli import backup as backups
 from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
@@ -144,6 +145,10 @@ def init_db() -> None:
 
 app.command()(plainly(backups.backup))
 app.command()(plainly(backups.restore))
+_audit = typer.Typer(no_args_is_help=True, help="Check and export the audit log.")
+_audit.command("verify")(plainly(audits.verify))
+_audit.command("export")(plainly(audits.export))
+app.add_typer(_audit, name="audit")
 
 
 @app.command(hidden=True)

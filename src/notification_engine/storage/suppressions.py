@@ -52,7 +52,8 @@ class Suppressions:
             if await self._collection.find_one(own, session=session):
                 raise Conflict("The address is on the list.")
             await self._collection.update_one(own, _added(suppression), upsert=True, session=session)
-            await self._audit.append(caller, "suppression.create", suppression.id, session=session)
+            after = _told(suppression)
+            await self._audit.append(caller, "suppression.create", suppression.id, after=after, session=session)
 
         await self._database.transaction(work)
         return await self.get(suppression.id)
@@ -77,10 +78,11 @@ class Suppressions:
 
     async def remove(self, caller: Caller, suppression_id: str) -> None:
         async def work(session: Session) -> None:
-            result = await self._collection.delete_one({"_id": suppression_id}, session=session)
-            if not result.deleted_count:
+            found = await self._collection.find_one_and_delete({"_id": suppression_id}, session=session)
+            if found is None:
                 raise NotFound("There is no such suppression.")
-            await self._audit.append(caller, "suppression.delete", suppression_id, session=session)
+            before = _told(_suppression(found))
+            await self._audit.append(caller, "suppression.delete", suppression_id, before=before, session=session)
 
         await self._database.transaction(work)
 
@@ -120,6 +122,11 @@ class Suppressions:
             found = self._collection.find({"_id": {"$in": list(set(ids))}})
             by_id = {d["_id"]: _suppression(d) async for d in found}
         return [by_id.get(i) for i in ids]
+
+
+def _told(s: Suppression) -> Document:
+    """For the audit: no address, and no note, which may name somebody."""
+    return {"channel": str(s.channel), "reason": str(s.reason), "source": s.source}
 
 
 def _added(s: Suppression) -> list[Document]:
