@@ -22,6 +22,7 @@ from notification_engine.api import (
     templates,
     types,
     unsubscribe,
+    users,
     webhooks,
 )
 from notification_engine.api.admission import Admission
@@ -38,6 +39,7 @@ LIMITS = {
 }
 PARTS = (
     audit,
+    users,
     history,
     preferences,
     templates,

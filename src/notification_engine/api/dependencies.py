@@ -19,6 +19,7 @@ from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
 from notification_engine.services.catalogue import Catalogue
+from notification_engine.services.data_protection import DataProtection
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
@@ -108,6 +109,7 @@ class ApiServices:
     check_url: Callable[[str], None]
     webhook: WebhookTester
     audit: AuditStore
+    data_protection: DataProtection
     tickets: TicketStore
     tokens: Tokens
     hub: Hub

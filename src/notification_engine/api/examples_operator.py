@@ -46,6 +46,7 @@ _TYPE = {
     "on_unknown": "hold",
     "transactional": False,
     "template": "build.finished",
+    "retention_days": 90,
     "builtin": False,
     "overridden": True,
     "updated_at": _AT,
@@ -92,6 +93,21 @@ _AUDIT = {
     "previous_hash": "5b" * 32,
     "hash": "c4" * 32,
 }
+_USER_DATA = {
+    "schema_name": "user-data/1",
+    "user_id": "u1",
+    "collections": {"notification_preferences": [{"_id": "6924", "user_id": "u1", "mute": False, "types": []}]},
+    "exported_at": _AT,
+}
+_ERASED = {
+    "receipt_id": f"ers_{_ULID}",
+    "subject": "erased_5b0c4e5f8f0d4b6ba9d8a7c3f2e1d0c9",
+    "erased_at": _AT,
+    "removed": {"notifications": 7, "notification_history": 12, "notification_preferences": 1},
+    "in_flight": 0,
+    "applied_after_restore": True,
+    "detail": "It is in the list of erasures outside the database, and is applied again after a restore.",
+}
 INTERVENED = {"changed": 2, "skipped": 0, "more": False}
 PAGE = "<!doctype html><title>Unsubscribe</title>"
 
@@ -101,6 +117,8 @@ def operator_answers(notification: dict[str, Any], attempt: dict[str, Any]) -> d
     inspected = _LETTER | {"notification": notification, "history": [attempt | {"delivery_status": "failed"}]}
     return {
         "GET ~/audit-logs": {"audit_logs": [_AUDIT], "next_cursor": None},
+        "GET ~/users/{user_id}/data": _USER_DATA,
+        "DELETE ~/users/{user_id}/data": _ERASED,
         "GET ~/templates": {"templates": [_SUMMARY], "next_cursor": None},
         "GET ~/templates/{key}": _TEMPLATE,
         "PUT ~/templates/{key}": _TEMPLATE | {"published_version": None},

@@ -60,7 +60,14 @@ async def one(name: Name, caller: Operator, given: Services) -> Response:
 )
 async def replace(name: Name, body: TypeIn, caller: Operator, given: Services) -> Response:
     wanted = NotificationType(
-        name, body.description, body.channels, body.priority, body.on_unknown, body.transactional, body.template
+        name,
+        body.description,
+        body.channels,
+        body.priority,
+        body.on_unknown,
+        body.transactional,
+        body.template,
+        body.retention_days,
     )
     known = await given.catalogue.resolve(name)
     stored = await given.catalogue.put(caller, wanted)

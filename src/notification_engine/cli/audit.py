@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from notification_engine.api.audit import json_line
-from notification_engine.cli.backup import Bars, with_database
+from notification_engine.cli.database import Bars, with_database
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.services.ports import AuditFilter

@@ -14,6 +14,7 @@ from notification_engine.cli import audit as audits
 from notification_engine.cli import backup as backups
 from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
+from notification_engine.cli import erasures as erasing
 from notification_engine.cli import server, supervisor
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
@@ -149,6 +150,10 @@ _audit = typer.Typer(no_args_is_help=True, help="Check and export the audit log.
 _audit.command("verify")(plainly(audits.verify))
 _audit.command("export")(plainly(audits.export))
 app.add_typer(_audit, name="audit")
+_erasures = typer.Typer(no_args_is_help=True, help="Erasures of users.")
+_erasures.callback()(lambda: None)
+_erasures.command("apply")(plainly(erasing.apply))
+app.add_typer(_erasures, name="erasures")
 
 
 @app.command(hidden=True)

@@ -164,6 +164,28 @@ async def _audit_chain(database: Database) -> None:
     await database.transaction(link_all)
 
 
+DATA_PROTECTION: dict[str, list[IndexModel]] = {
+    "notifications": [
+        IndexModel(
+            [("attachments.content_id", ASCENDING)],
+            name="contents",
+            partialFilterExpression={"attachments.content_id": {"$exists": True}},
+        )
+    ],
+    "notification_provider_events": [
+        IndexModel([("address", ASCENDING)], name="address", partialFilterExpression={"address": {"$exists": True}})
+    ],
+    "notification_erasures": [
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+        IndexModel([("ids", ASCENDING)]),
+    ],
+}
+
+
+async def _data_protection(database: Database) -> None:
+    await _create(database, DATA_PROTECTION)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0001_guide_indexes", _guide_indexes),
     ("0002_engine_indexes", _engine_indexes),
@@ -172,10 +194,11 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0005_attachments", _attachments),
     ("0006_feedback", _feedback),
     ("0007_audit_chain", _audit_chain),
+    ("0008_data_protection", _data_protection),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, AUDIT_CHAIN)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, AUDIT_CHAIN, DATA_PROTECTION)
 
 
 async def migrate(database: Database) -> list[str]:

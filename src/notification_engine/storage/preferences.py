@@ -14,13 +14,16 @@ from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, Session, translated
+from notification_engine.storage.personal import shown
 
 CACHE_SECONDS = 5.0
 CACHE_USERS = 100_000
 
 
 class Preferences(Cached):
-    """Implements `services.ports.PreferenceStore`."""
+    """Implements `services.ports.PreferenceStore`, and `PersonalData`."""
+
+    collection = "notification_preferences"
 
     def __init__(self, database: Database, audit: AuditLog) -> None:
         super().__init__()
@@ -92,6 +95,16 @@ class Preferences(Cached):
         changed = await self._database.transaction(work)
         self.changed(user_id)
         return changed
+
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            return [shown(d) async for d in self._collection.find({"user_id": user_id})]
+
+    async def erase(self, user_id: str) -> int:
+        with translated():
+            removed = (await self._collection.delete_many({"user_id": user_id})).deleted_count
+        self.changed(user_id)
+        return removed
 
     def _drop(self, key: str) -> None:
         self._cache.pop(key, None)

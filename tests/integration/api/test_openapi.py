@@ -192,6 +192,7 @@ async def filled(running: Running, path: str) -> str:
     if path.endswith("/cancel"):
         body = message("u1", scheduled_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
         path = path.replace("{notification_id}", await running.accept(body))
+    path = path.replace("{user_id}", "somebody")
     if path.endswith("/recover"):
         path += "?since=2026-01-01T00:00:00Z"
     if "{key}" in path:
