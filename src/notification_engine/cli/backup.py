@@ -11,11 +11,15 @@ import typer
 from notification_engine.cli.database import Bars, with_database
 from notification_engine.cli.erasures import apply_listed
 from notification_engine.domain.errors import ConfigurationError, Unavailable
+from notification_engine.kit.clock import Clock
 from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.pseudonyms import Pseudonyms
+from notification_engine.services.data_protection import ENGINE
 from notification_engine.settings import Settings
 from notification_engine.storage import backup as storing
 from notification_engine.storage import restore as restoring
 from notification_engine.storage.archive import Counts, Header
+from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
 
@@ -43,15 +47,24 @@ def restore(file: File, replace: Replace = False) -> None:
         progress.end()
         typer.echo(_told(f"Restored into {database.name}: {header.database} as of {_moment(header)}", counts))
         await _warn_of_key(database, settings)
+        await _audit(database, settings, header)
         await _erase_again(database, settings, header)
 
     asyncio.run(with_database(put))
 
 
+async def _audit(database: Database, settings: Settings, header: Header) -> None:
+    """What was audited since the backup is gone with the data; who compares the logged heads finds this row."""
+    clock = Clock()
+    await database.synchronise(clock)
+    audit = AuditLog(database, clock, Pseudonyms(settings.pseudonym_key))
+    await audit.append(ENGINE, "database.restore", header.database, after={"as_of": _moment(header)})
+
+
 async def _erase_again(database: Database, settings: Settings, header: Header) -> None:
     """What was erased since the backup was taken."""
     if settings.ERASURE_LOG_FILE is None:
-        typer.echo("ERASURE_LOG_FILE is not set: users who were erased since the backup are there again.", err=True)
+        typer.echo("ERASURE_LOG_FILE is not set: users who were erased since the backup are there again.")
         return
     moment = datetime.fromtimestamp(header.cluster_time[0], UTC)
     try:

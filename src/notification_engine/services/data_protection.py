@@ -83,11 +83,18 @@ class DataProtection:
 
     async def erase(self, caller: Caller, user_id: str) -> Erased:
         """Raises Unavailable; the same call then completes it."""
+        done = await self._erase(caller, user_id, self._listed)
+        if not done.listed:
+            log.warning("An erasure is in no list: restoring an older backup brings it back", receipt=done.receipt)
+        return done
+
+    async def _erase(self, caller: Caller, user_id: str, listed: ErasureList | None) -> Erased:
         receipt, subject = new_id("ers"), self._pseudonyms.of(user_id)
         origin = current_origin()
         if caller.sub == user_id:  # who erases itself is not named by the row that says so
             caller, origin = Caller(subject, caller.roles, caller.expires_at), Origin(None, origin.request_id)
-        await self._note(receipt, subject, "begun")
+        if listed is not None:
+            await listed.write(receipt, subject, "begun", self._clock.now())
         await self._audit.append(caller, "user.erase", subject, after={"receipt": receipt}, origin=origin)
         await self._erasures.begin(receipt, subject, user_id)
         in_flight = await self._work.halt(user_id)
@@ -95,18 +102,14 @@ class DataProtection:
         removed = {name: count for name, count in removed.items() if count}
         told = {"receipt": receipt, "removed": removed, "in_flight": in_flight}
         await self._audit.append(caller, "user.erased", subject, after=told, origin=origin)
-        await self._note(receipt, subject, "done")
-        if self._listed is None:
-            log.warning("An erasure is in no list: restoring an older backup brings the data back", receipt=receipt)
-        return Erased(receipt, subject, self._clock.now(), removed, in_flight, self._listed is not None)
+        if listed is not None:
+            await listed.write(receipt, subject, "done", self._clock.now())
+        return Erased(receipt, subject, self._clock.now(), removed, in_flight, listed is not None)
 
     async def apply(self, subjects: set[str]) -> int:
-        """Erases again whom these pseudonyms stand for, as far as anybody of them is there; how many were."""
+        """Erases again whom these pseudonyms stand for, as far as anybody of them is there; how many were. The list is
+        left as it is: a new line would have a later restore erase who came back since."""
         found = {user_id async for user_id in self._erasures.user_ids() if self._pseudonyms.of(user_id) in subjects}
         for user_id in sorted(found):
-            await self.erase(ENGINE, user_id)
+            await self._erase(ENGINE, user_id, None)
         return len(found)
-
-    async def _note(self, receipt: str, subject: str, state: str) -> None:
-        if self._listed is not None:
-            await self._listed.write(receipt, subject, state, self._clock.now())

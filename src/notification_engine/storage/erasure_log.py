@@ -72,6 +72,10 @@ def read_erasures(paths: Sequence[Path], key: str) -> list[Entry]:
             entry = entries.setdefault(line["receipt"], Entry(line["receipt"], line["subject"], line["key"], at))
             if line["state"] == "done":
                 entry.done_at = at
+    for entry in entries.values():
+        if entry.done_at is None:  # broken off, and perhaps repeated
+            later = [e.done_at for e in entries.values() if e.subject == entry.subject and e.done_at]
+            entry.done_at = min((at for at in later if at >= entry.begun_at), default=None)
     return list(entries.values())
 
 
