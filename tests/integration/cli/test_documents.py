@@ -32,6 +32,7 @@ async def shell(running: Running, script: str) -> str:
     """The script as printed, but for the address; `make -s token` prints the tests' token."""
     given = [f"make() {{ echo '{made_token()}'; }}", f"N={running.address}{API}"]
     given += ['A="Authorization: Bearer $(make -s token)"', script.replace(PRINTED, running.address)]
+    given.insert(0, f'ADMIN="Authorization: Bearer {token("dev", Role.ADMIN)}"')
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euc", "\n".join(given)),
         stdout=asyncio.subprocess.PIPE,

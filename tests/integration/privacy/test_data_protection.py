@@ -11,12 +11,13 @@ from urllib.parse import quote
 import bson
 import pytest
 from tests.canaries import Canaries, in_base64
+from tests.integration.api.test_openapi import kinds
 from tests.integration.conftest import API, Running, Start, message, token
 from tests.integration.feedback.conftest import Fed
 from tests.servers.callbacks import sendgrid_event
 from tests.servers.receiver import Answer, Receiver
 
-from notification_engine.api.models.send import BatchItemIn
+from notification_engine.api.models.send import BatchItemIn, Strict
 from notification_engine.api.models.suppressions import SuppressionIn
 from notification_engine.api.users import UserDataOut
 from notification_engine.domain.caller import Role
@@ -147,6 +148,27 @@ async def test_the_export_holds_everything_and_the_erasure_leaves_nothing_readab
         rows == [] for name, rows in (await exported(running, user)).items() if name != "notification_audit_logs"
     )
     assert len((await exported(running, user))["notification_audit_logs"]) == 2  # who asked for these two exports
+
+
+MARKED = {"SendIn", "BatchItemIn", "RecipientIn", "ActionIn", "AttachmentIn", "SuppressionIn", "PreferencesIn"}
+NOT_OF_A_USER = {  # request models whose text is the house's, or is not stored
+    "BatchIn": "its items are BatchItemIn",
+    "ChosenIn": "a filter",
+    "InboxChangeIn": "marks and moments, no text",
+    "DraftIn": "a template",
+    "PartsIn": "a template",
+    "PreviewIn": "rendered, not stored",
+    "PublishIn": "a number",
+    "TypeIn": "a type",
+    "TypeChangeIn": "a type",
+    "WebhookIn": "an endpoint of the house",
+    "WebhookChangeIn": "an endpoint of the house",
+}
+
+
+def test_every_request_model_is_marked_or_said_to_hold_nothing_of_a_user() -> None:
+    models = {kind.__name__ for kind in kinds(Strict) if kind.__name__.endswith("In")}
+    assert models == MARKED | set(NOT_OF_A_USER)
 
 
 async def test_no_collection_is_forgotten(fed: Fed, receiver: Receiver) -> None:
