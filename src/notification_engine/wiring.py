@@ -73,6 +73,7 @@ from notification_engine.services.announce import Announce
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Contents
 from notification_engine.services.data_protection import DataProtection
+from notification_engine.services.departed import Departed
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
@@ -240,6 +241,8 @@ class Engine:
         self._invalidation = Invalidation(self.bus)
         self._invalidation.join("preferences", self.preferences)
         self._invalidation.join("endpoints", self.endpoints)
+        self.departed = Departed(self.clock)
+        self._invalidation.join("departed", self.departed)
 
     def _build_templates(self) -> None:
         s = self.settings
@@ -321,6 +324,7 @@ class Engine:
             self.suppressions,
             self.clock,
             patience_seconds=s.LEASE_SECONDS,
+            departed=self.departed,
         )
         self._events = FeedbackStore(self.database, self.clock)
         self.data_protection, self.erasures = data_protection(
@@ -330,6 +334,7 @@ class Engine:
             self.audit,
             self.attachments,
             (self._events, self.history, self.preferences, self.tickets, self.endpoints, *self._configured),
+            self.departed,
         )
         self.feedback = Feedback(
             self._events,
@@ -496,6 +501,7 @@ def data_protection(
     audit: AuditLog,
     attachments: Attachments,
     others: Sequence[PersonalData],
+    departed: Departed | None = None,
 ) -> tuple[DataProtection, Erasures]:
     """`others`: the stores that know a user without its notifications. Those found through the notifications come
     before them, and the audit log last."""
@@ -506,7 +512,7 @@ def data_protection(
     collections: list[PersonalData] = [suppressions, attachments, *others, notifications, audit]
     path = s.ERASURE_LOG_FILE
     listed = ErasureLog(path, pseudonyms.of(CHECKED)) if path else None
-    return DataProtection(collections, notifications, erasures, audit, pseudonyms, clock, listed), erasures
+    return DataProtection(collections, notifications, erasures, audit, pseudonyms, clock, listed, departed), erasures
 
 
 def lone_data_protection(s: Settings, database: Database, clock: Clock) -> DataProtection:

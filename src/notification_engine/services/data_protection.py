@@ -16,6 +16,7 @@ from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 from notification_engine.kit.origin import Origin, current_origin
+from notification_engine.services.departed import Departed
 from notification_engine.services.ports import AuditStore, PersonalData
 
 ENGINE = Caller("notification-engine", frozenset({Role.ADMIN}), 0.0)
@@ -65,8 +66,11 @@ class DataProtection:
         pseudonyms: Pseudonyms,
         clock: Clock,
         listed: ErasureList | None = None,
+        departed: Departed | None = None,
     ) -> None:
-        """`collections` in the order in which they are erased. `listed`: the list outside the database."""
+        """`collections` in the order in which they are erased. `listed`: the list outside the database. `departed`: the
+        lanes of all replicas."""
+        self._departed = departed
         self.collections = collections
         self._work = work
         self._erasures = erasures
@@ -98,6 +102,8 @@ class DataProtection:
         await self._audit.append(caller, "user.erase", subject, after={"receipt": receipt}, origin=origin)
         await self._erasures.begin(receipt, subject, user_id)
         in_flight = await self._work.halt(user_id)
+        if self._departed is not None:
+            self._departed.tell(user_id)
         removed = {collection.collection: await collection.erase(user_id) for collection in self.collections}
         removed = {name: count for name, count in removed.items() if count}
         told = {"receipt": receipt, "removed": removed, "in_flight": in_flight}

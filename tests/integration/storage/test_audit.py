@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.integration.storage.stores import fail_command
 
 from notification_engine.domain.audit import DAY_CLOSED, link, row_hash
@@ -234,6 +235,24 @@ async def test_an_idle_day_is_closed_and_its_head_stored(audit: AuditLog, hands:
     await audit.append(ADMIN, "a", "1")
     assert [r["seq"] for r in await rows(database)][-2:] == [5, 1]
     assert (await audit.verify()).fault is None
+
+
+async def test_each_head_is_logged_also_of_what_a_transaction_wrote(
+    audit: AuditLog, hands: Hands, database: Database
+) -> None:
+    async def work(session: Session) -> None:
+        await audit.append(ADMIN, "a", "2", session=session)
+
+    with capture_logs() as logged:
+        await audit.append(ADMIN, "a", "1")
+        await database.transaction(work)
+        await audit.close_day()
+        await audit.close_day()
+        hands.time += timedelta(days=1)
+        await audit.close_day()
+    told = [(line["day"], line["seq"], line["hash"], line["closed"]) for line in logged if line["component"] == "audit"]
+    expected = [(r["day"], r["seq"], r["hash"], r["action"] == DAY_CLOSED) for r in await rows(database)]
+    assert told == expected
 
 
 async def test_a_transaction_that_fails_leaves_no_gap(audit: AuditLog, database: Database) -> None:
