@@ -41,6 +41,7 @@ def checked_rate(text: str) -> str:
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=100_000)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 RateText = Annotated[str, AfterValidator(checked_rate)]
 
@@ -209,6 +210,27 @@ class Settings(BaseSettings):
     FORWARDED_HEADER: Literal["x-forwarded-for", "forwarded"] = Field(
         "x-forwarded-for", description="The one header of theirs that names the client; any other is ignored."
     )
+    PSEUDONYM_KEY: SecretStr | None = Field(
+        None,
+        description="Keys what stands for erased users in the audit log and ERASURE_LOG_FILE; never change it. "
+        "Derived from FIELD_ENCRYPTION_KEY when unset.",
+    )
+    ERASURE_LOG_FILE: Path | None = Field(
+        None,
+        description="List of erasures kept outside the database, applied again after a restore.",
+    )
+    NOTIFICATION_RETENTION_DAYS: Days = Field(
+        365, description="How long what has ended is kept, unless its type says; days. 0: without end."
+    )
+    HISTORY_RETENTION_DAYS: Days = Field(
+        400, description="How long attempts are kept at most once their notification is gone, days. 0: without end."
+    )
+    PROVIDER_EVENT_RETENTION_DAYS: Days = Field(
+        90, description="How long raw events of providers are kept, days. 0: without end."
+    )
+    SUPPRESSION_RETENTION_DAYS: Days = Field(
+        0, description="How long an address stays suppressed, days. 0: until somebody removes it."
+    )
 
     HTTP_MAX_IN_FLIGHT: Positive = Field(
         500, description="Requests answered at once by a process; past it 503 with Retry-After. Health is exempt."
@@ -250,6 +272,10 @@ class Settings(BaseSettings):
     @property
     def field_key(self) -> str:
         return self.FIELD_ENCRYPTION_KEY.get_secret_value() if self.FIELD_ENCRYPTION_KEY else self.jwt_secret
+
+    @property
+    def pseudonym_key(self) -> str:
+        return self.PSEUDONYM_KEY.get_secret_value() if self.PSEUDONYM_KEY else self.field_key
 
 
 class _Given(Settings):
@@ -324,6 +350,10 @@ def _problems(s: Settings) -> list[str]:
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
         problems.append(f"LOG_FILE: {s.LOG_FILE} cannot be written.")
+    if s.ERASURE_LOG_FILE is not None and not _writable(s.ERASURE_LOG_FILE):
+        problems.append(f"ERASURE_LOG_FILE: {s.ERASURE_LOG_FILE} cannot be written.")
+    if s.HISTORY_RETENTION_DAYS and not 0 < s.NOTIFICATION_RETENTION_DAYS <= s.HISTORY_RETENTION_DAYS:
+        problems.append("HISTORY_RETENTION_DAYS: history outlives its notification; not below the latter's days.")
     return problems
 
 
@@ -369,6 +399,8 @@ def _secret_problems(s: Settings) -> list[str]:
     needed = {"JWT_SECRET_KEY": s.jwt_secret}
     if s.FIELD_ENCRYPTION_KEY is not None:
         needed["FIELD_ENCRYPTION_KEY"] = s.field_key
+    if s.PSEUDONYM_KEY is not None:
+        needed["PSEUDONYM_KEY"] = s.pseudonym_key
     problems = []
     for name, secret in needed.items():
         if secret in SAMPLE_SECRETS:

@@ -6,7 +6,7 @@ Order of life: `start` (database, migrations, loops), `drain` (readiness off, so
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version as package_version
@@ -32,6 +32,8 @@ from notification_engine.daemon.breakers import Breakers as BreakerLoop
 from notification_engine.daemon.dispatcher import Dispatcher
 from notification_engine.daemon.janitor import Janitor
 from notification_engine.daemon.leases import Leases
+from notification_engine.daemon.retention import Periods
+from notification_engine.daemon.retention import Retention as RetentionLoop
 from notification_engine.daemon.sweeper import Sweeper
 from notification_engine.domain.breaker import BreakerPolicy
 from notification_engine.domain.caller import Caller
@@ -68,6 +70,7 @@ from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.api_keys import ApiKeyHash
 from notification_engine.security.field_encryption import FieldCipher
 from notification_engine.security.jwks import KeyRing
+from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
@@ -78,12 +81,14 @@ from notification_engine.services.announce import Announce
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Contents
 from notification_engine.services.credentials import Credentials
+from notification_engine.services.data_protection import DataProtection
 from notification_engine.services.denials import Denials
+from notification_engine.services.departed import Departed
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
-from notification_engine.services.ports import Sender
+from notification_engine.services.ports import PersonalData, Sender
 from notification_engine.services.requests import AcceptedEvent, NotificationRequest
 from notification_engine.services.send import Send
 from notification_engine.services.settle import Settle
@@ -97,16 +102,20 @@ from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.claims import Claims
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.storage.erasure_log import CHECKED, ErasureLog
+from notification_engine.storage.erasures import Erasures
 from notification_engine.storage.feedback import Feedback as FeedbackStore
 from notification_engine.storage.history import History
 from notification_engine.storage.interventions import Interventions
 from notification_engine.storage.ledgers import Ledgers
 from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
+from notification_engine.storage.personal_notifications import PersonalNotifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
+from notification_engine.storage.retention import Retention
 from notification_engine.storage.revocations import Revocations
-from notification_engine.storage.suppressions import Suppressions
+from notification_engine.storage.suppressions import PersonalSuppressions, Suppressions
 from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
 from notification_engine.storage.types import Types
@@ -254,7 +263,9 @@ class Engine:
         )
         self.history = History(self.database)
         self.attachments = Attachments(self.database)
-        self.audit = AuditLog(self.database)
+        self.tickets = Tickets(self.database)
+        self.pseudonyms = Pseudonyms(s.pseudonym_key)
+        self.audit = AuditLog(self.database, self.clock, self.pseudonyms)
         self.preferences = Preferences(self.database, self.audit)
         self.suppressions = Suppressions(self.database, self.audit)
         self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
@@ -262,20 +273,25 @@ class Engine:
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
         self._reports = Reports(self.database, self.replica)
-        self.api_keys, self.revocations = ApiKeys(self.database, self.audit), Revocations(self.database)
+        self.api_keys = ApiKeys(self.database, self.audit, self.pseudonyms.of)
+        self.revocations = Revocations(self.database)
         self.wake = Wake(self.bus, self._wake)
         self._invalidation = Invalidation(self.bus)
         self._invalidation.join("preferences", self.preferences)
         self._invalidation.join("endpoints", self.endpoints)
         self._invalidation.join("api-keys", self.api_keys)
         self._invalidation.join("revocations", self.revocations)
+        self.departed = Departed(self.clock)
+        self._invalidation.join("departed", self.departed)
 
     def _build_templates(self) -> None:
         s = self.settings
         limits = PoolLimits(s.RENDER_PROCESSES, s.RENDER_MEMORY_MB, s.RENDER_CPU_SECONDS, s.RENDER_CPU_SECONDS * 10)
         self.pool = Pool(limits)
         self.renderer = PoolRenderer(self.pool)
-        documents, types = TemplateDocuments(self.database), Types(self.database)
+        pseudonym = self.pseudonyms.of
+        documents, types = TemplateDocuments(self.database, pseudonym), Types(self.database, pseudonym)
+        self._configured = (documents, types)
         self._invalidation.join("templates", documents)
         self._invalidation.join("types", types)
         self.templates = Templates(documents, self.renderer, builtin_templates())
@@ -348,9 +364,28 @@ class Engine:
             self.suppressions,
             self.clock,
             patience_seconds=s.LEASE_SECONDS,
+            departed=self.departed,
+        )
+        self._events = FeedbackStore(self.database, self.clock)
+        self.data_protection, self.erasures = data_protection(
+            s,
+            self.database,
+            self.clock,
+            self.audit,
+            self.attachments,
+            (
+                self._events,
+                self.history,
+                self.preferences,
+                self.tickets,
+                self.endpoints,
+                self.api_keys,
+                *self._configured,
+            ),
+            self.departed,
         )
         self.feedback = Feedback(
-            FeedbackStore(self.database, self.clock),
+            self._events,
             self.notifications,
             self.history,
             self.suppressions,
@@ -454,7 +489,8 @@ class Engine:
             self.wake.listen()
             walk = Walk(self.database, "history")
             breakers = BreakerLoop([relay.breaker for relay in self.email.relays])
-            daemon = [self.sweeper, Leases(self.dispatcher), Janitor(walk, self.history, self.clock), breakers]
+            janitor = Janitor(walk, self.history, self.clock)
+            daemon = [self.sweeper, Leases(self.dispatcher), janitor, breakers, self._retention()]
         heartbeat = Heartbeat(self._reports, self.health, s.NOTIFICATION_DAEMON_HEALTH_CHECK_INTERVAL)
         self._loops: list[Loop] = [self.health, heartbeat, self.ledger, *daemon]
         if self._serves:
@@ -465,6 +501,17 @@ class Engine:
         if s.HEALTH_CHECK_ENABLED:
             self._loops.append(self._checks)
         self.health.loops = daemon
+
+    def _retention(self) -> RetentionLoop:
+        s = self.settings
+        periods = Periods(
+            s.NOTIFICATION_RETENTION_DAYS,
+            s.HISTORY_RETENTION_DAYS,
+            s.PROVIDER_EVENT_RETENTION_DAYS,
+            s.SUPPRESSION_RETENTION_DAYS,
+        )
+        store = Retention(self.database, self.clock)
+        return RetentionLoop(store, periods, self.catalogue.retention_days, self.erasures.sweep, self.audit.close_day)
 
     def _api_services(self) -> ApiServices:
         s = self.settings
@@ -486,7 +533,8 @@ class Engine:
             check_name=self.outbound.check_name,
             webhook=self.webhook,
             audit=self.audit,
-            tickets=Tickets(self.database),
+            data_protection=self.data_protection,
+            tickets=self.tickets,
             tokens=self.tokens,
             access=self.access,
             credentials=self.credentials,
@@ -532,6 +580,44 @@ class Engine:
 def refuse_disabled_daemon(settings: Settings, role: EngineRole) -> None:
     if role is EngineRole.DAEMON and not settings.NOTIFICATION_DAEMON_ENABLED:
         raise ConfigurationError("NOTIFICATION_DAEMON_ENABLED: false contradicts --role daemon.")
+
+
+def data_protection(
+    s: Settings,
+    database: Database,
+    clock: Clock,
+    audit: AuditLog,
+    attachments: Attachments,
+    others: Sequence[PersonalData],
+    departed: Departed | None = None,
+) -> tuple[DataProtection, Erasures]:
+    """`others`: the stores that know a user without its notifications. Those found through the notifications come
+    before them, and the audit log last."""
+    pseudonyms = Pseudonyms(s.pseudonym_key)
+    notifications = PersonalNotifications(database, clock, pseudonyms.of)
+    erasures = Erasures(database, attachments, clock)
+    suppressions = PersonalSuppressions(database, pseudonyms.of)
+    collections: list[PersonalData] = [suppressions, attachments, *others, notifications, audit]
+    path = s.ERASURE_LOG_FILE
+    listed = ErasureLog(path, pseudonyms.of(CHECKED)) if path else None
+    return DataProtection(collections, notifications, erasures, audit, pseudonyms, clock, listed, departed), erasures
+
+
+def lone_data_protection(s: Settings, database: Database, clock: Clock) -> DataProtection:
+    """Of a command, without an engine."""
+    pseudonyms = Pseudonyms(s.pseudonym_key)
+    audit = AuditLog(database, clock, pseudonyms)
+    others: list[PersonalData] = [
+        FeedbackStore(database, clock),
+        History(database),
+        Preferences(database, audit),
+        Tickets(database),
+        Endpoints(database, FieldCipher.from_secret(s.field_key)),
+        ApiKeys(database, audit, pseudonyms.of),
+        TemplateDocuments(database, pseudonyms.of),
+        Types(database, pseudonyms.of),
+    ]
+    return data_protection(s, database, clock, audit, Attachments(database), others)[0]
 
 
 async def free_leases(settings: Settings, url: str) -> None:

@@ -8,6 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from notification_engine.api import (
     api_keys,
+    audit,
     auth,
     callbacks,
     dead_letters,
@@ -24,6 +25,7 @@ from notification_engine.api import (
     templates,
     types,
     unsubscribe,
+    users,
     webhooks,
 )
 from notification_engine.api.access import state_access
@@ -43,6 +45,8 @@ LIMITS = {
     f"{PREFIX}/suppressions/import": suppressions.MAX_IMPORT_BYTES,
 }
 PARTS = (
+    audit,
+    users,
     history,
     preferences,
     templates,

@@ -1,5 +1,6 @@
 """Dead letters: what will not be tried again by itself. List, inspect, replay, discard."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -8,10 +9,11 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, Field, model_validator
 
 from notification_engine.api.answers import answer, page_answer
-from notification_engine.api.dependencies import Operator, Services
+from notification_engine.api.dependencies import ApiServices, Operator, Services
 from notification_engine.api.models.read import AttemptOut, NotificationOut, attempt_view
 from notification_engine.api.models.send import ChannelName, Line, Strict, TypeName
 from notification_engine.api.problems import problems
+from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import base_id
 from notification_engine.services.ports import DeadLetter, DeadLetterFilter, Intervened
@@ -19,6 +21,7 @@ from notification_engine.services.views import notification_view
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 ROLES = "Roles: operator, admin."
+Do = Callable[[Caller, DeadLetterFilter], Awaitable[Intervened]]
 DeliveryId = Annotated[str, Field(pattern=r"^dlv_[0-9a-z]{26}_[0-9]{1,4}$")]
 EXAMPLE = {"channel": "webhook", "reason": "server_error", "since": "2026-11-01T00:00:00Z"}
 
@@ -114,7 +117,7 @@ async def listed(
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 async def replay(body: ChosenIn, caller: Operator, given: Services) -> Response:
-    return answer(intervened_view(await given.intervene.replay(caller, body.to_filter())))
+    return answer(intervened_view(await _audited(given, caller, "replay", given.intervene.replay, body)))
 
 
 @router.post(
@@ -126,7 +129,7 @@ async def replay(body: ChosenIn, caller: Operator, given: Services) -> Response:
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 async def discard(body: ChosenIn, caller: Operator, given: Services) -> Response:
-    return answer(intervened_view(await given.intervene.discard(caller, body.to_filter())))
+    return answer(intervened_view(await _audited(given, caller, "discard", given.intervene.discard, body)))
 
 
 @router.get(
@@ -142,6 +145,14 @@ async def inspect(delivery_id: str, caller: Operator, given: Services) -> Respon
     history = [attempt_view(row) for row in rows if row.delivery_id == delivery_id]
     shown = notification_view(letter.notification, deliveries=True)
     return answer(_view(letter) | {"notification": shown, "history": history})
+
+
+async def _audited(given: ApiServices, caller: Caller, action: str, do: Do, body: ChosenIn) -> Intervened:
+    """Each batch leaves its own row; a call that found nothing leaves one as well."""
+    done = await do(caller, body.to_filter())
+    if not done.changed:
+        await given.audit.append(caller, f"dead_letter.{action}", "0 deliveries")
+    return done
 
 
 def intervened_view(done: Intervened) -> dict[str, Any]:

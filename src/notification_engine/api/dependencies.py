@@ -23,12 +23,14 @@ from notification_engine.security.tokens import Tokens
 from notification_engine.services.access import Access
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.credentials import Credentials
+from notification_engine.services.data_protection import DataProtection
 from notification_engine.services.denials import Denials
 from notification_engine.services.feedback import Feedback
 from notification_engine.services.intake import Intake
 from notification_engine.services.intervene import Intervene
 from notification_engine.services.ports import (
     ApiKeyStore,
+    AuditStore,
     Deadline,
     HistoryStore,
     InterventionStore,
@@ -71,10 +73,6 @@ class WebhookTester(Protocol):
     attempt_seconds: float
 
     async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome: ...
-
-
-class AuditLog(Protocol):
-    async def append(self, caller: Caller, action: str, target: str) -> None: ...
 
 
 SCHEME = "A JWT with `sub`, `roles` and `exp`, or an API key."
@@ -123,7 +121,8 @@ class ApiServices:
     check_url: Callable[[str], None]
     check_name: Callable[[str], Awaitable[None]]
     webhook: WebhookTester
-    audit: AuditLog
+    audit: AuditStore
+    data_protection: DataProtection
     tickets: TicketStore
     tokens: Tokens
     access: Access

@@ -46,6 +46,7 @@ _TYPE = {
     "on_unknown": "hold",
     "transactional": False,
     "template": "build.finished",
+    "retention_days": 90,
     "builtin": False,
     "overridden": True,
     "updated_at": _AT,
@@ -87,6 +88,40 @@ _API_KEY = {
 }
 _MADE = _API_KEY | {"last_used_at": None, "api_key": f"ne_live_{_ULID}_{'Ab1' * 14}c"}
 _TOKEN = {"access_token": "eyJ...", "token_type": "Bearer", "expires_in": 1800}
+_AUDIT = {
+    "audit_id": f"aud_{_ULID}",
+    "timestamp": _AT,
+    "user_id": "op",
+    "roles": ["operator"],
+    "key_id": None,
+    "action": "type.change",
+    "target": "build.finished",
+    "subject": None,
+    "before": {"priority": "medium"},
+    "after": {"priority": "high"},
+    "address": "192.0.2.7",
+    "request_id": f"req_{_ULID}",
+    "erased": [],
+    "day": "2026-11-24",
+    "seq": 7,
+    "previous_hash": "5b" * 32,
+    "hash": "c4" * 32,
+}
+_USER_DATA = {
+    "schema_name": "user-data/1",
+    "user_id": "u1",
+    "collections": {"notification_preferences": [{"_id": "6924", "user_id": "u1", "mute": False, "types": []}]},
+    "exported_at": _AT,
+}
+_ERASED = {
+    "receipt_id": f"ers_{_ULID}",
+    "subject": "erased_5b0c4e5f8f0d4b6ba9d8a7c3f2e1d0c9",
+    "erased_at": _AT,
+    "removed": {"notifications": 7, "notification_history": 12, "notification_preferences": 1},
+    "in_flight": 0,
+    "applied_after_restore": True,
+    "detail": "It is in the list of erasures outside the database, and is applied again after a restore.",
+}
 INTERVENED = {"changed": 2, "skipped": 0, "more": False}
 PAGE = "<!doctype html><title>Unsubscribe</title>"
 
@@ -95,6 +130,9 @@ def operator_answers(notification: dict[str, Any], attempt: dict[str, Any]) -> d
     """By method and path below the prefix, with examples of what others show too."""
     inspected = _LETTER | {"notification": notification, "history": [attempt | {"delivery_status": "failed"}]}
     return {
+        "GET ~/audit-logs": {"audit_logs": [_AUDIT], "next_cursor": None},
+        "GET ~/users/{user_id}/data": _USER_DATA,
+        "DELETE ~/users/{user_id}/data": _ERASED,
         "GET ~/templates": {"templates": [_SUMMARY], "next_cursor": None},
         "GET ~/templates/{key}": _TEMPLATE,
         "PUT ~/templates/{key}": _TEMPLATE | {"published_version": None},

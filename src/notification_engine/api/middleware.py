@@ -15,9 +15,10 @@ from notification_engine.api.rate_limits import rate_limit_headers
 from notification_engine.api.security_headers import EVERY_ANSWER, HSTS
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
+from notification_engine.kit.origin import Origin, set_origin
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SECRET_PART = re.compile(r"(/unsubscribe/).+", re.DOTALL)
+_SECRET_PART = re.compile(r"(/unsubscribe/|/users/).+", re.DOTALL)
 
 PROBED = ("/health", "/metrics", "/api/v1/notifications/health/")
 log = get_logger("api")
@@ -36,6 +37,7 @@ class RequestContext:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        set_origin(Origin((scope.get("client") or (None,))[0], request_id))
         started = time.perf_counter()
         status = 0
 
@@ -71,7 +73,7 @@ def add_headers(scope: Scope, message: Message, request_id: str) -> None:
 
 
 def _shown(path: str) -> str:
-    """Without what is secret in it: who reads the log could unsubscribe others."""
+    """Without what is secret in it, or names a user: who reads the log could unsubscribe others."""
     return _SECRET_PART.sub(r"\1...", path)
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from notification_engine.api.answers import answer, page_answer
-from notification_engine.api.dependencies import Operator, Services
+from notification_engine.api.dependencies import ApiServices, Operator, Services
 from notification_engine.api.models.template import (
     DRAFT_EXAMPLE,
     PREVIEW_EXAMPLE,
@@ -20,7 +20,9 @@ from notification_engine.api.models.template import (
     VersionsOut,
 )
 from notification_engine.api.problems import problems
+from notification_engine.domain.audit import changes
 from notification_engine.domain.cursor import decode_place, encode_place
+from notification_engine.domain.errors import NotFound
 from notification_engine.domain.template import KEY_PATTERN, Draft, Preview, Template, Version
 
 router = APIRouter(prefix="/templates", tags=["templates"])
@@ -67,8 +69,10 @@ async def one(key: Key, caller: Operator, given: Services) -> Response:
     openapi_extra={"requestBody": {"content": {"application/json": {"example": DRAFT_EXAMPLE}}}},
 )
 async def save(key: Key, body: DraftIn, caller: Operator, given: Services) -> Response:
+    known = await _draft_of(given, key)
     saved = await given.templates.save(caller, key, body.to_draft())
-    await given.audit.append(caller, "template.save", key)
+    before, after = changes(known, _draft(saved.draft))
+    await given.audit.append(caller, "template.save", key, before=before, after=after)
     return answer(_view(saved))
 
 
@@ -80,8 +84,9 @@ async def save(key: Key, body: DraftIn, caller: Operator, given: Services) -> Re
     responses=problems(401, 403, 404, 422, 503),
 )
 async def remove(key: Key, caller: Operator, given: Services) -> Response:
+    known = await _draft_of(given, key)
     await given.templates.remove(key)
-    await given.audit.append(caller, "template.delete", key)
+    await given.audit.append(caller, "template.delete", key, before=known)
     return Response(status_code=204)
 
 
@@ -122,6 +127,14 @@ async def publish(key: Key, caller: Operator, given: Services, body: PublishIn |
 )
 async def versions(key: Key, caller: Operator, given: Services) -> Response:
     return answer({"versions": [_version(v) for v in await given.templates.versions(key)]})
+
+
+async def _draft_of(given: ApiServices, key: str) -> dict[str, Any]:
+    """Empty where there is none."""
+    try:
+        return _draft((await given.templates.get(key)).draft)
+    except NotFound:
+        return {}
 
 
 def _summary(template: Template) -> dict[str, Any]:

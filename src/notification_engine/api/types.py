@@ -10,6 +10,7 @@ from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import TYPE_PATTERN
 from notification_engine.api.models.template import TYPE_EXAMPLE, TypeChangeIn, TypeIn, TypeOut, TypesOut
 from notification_engine.api.problems import problems
+from notification_engine.domain.audit import changes
 from notification_engine.domain.cursor import decode_place, encode_place
 from notification_engine.domain.notification_type import NotificationType
 
@@ -57,10 +58,19 @@ async def one(name: Name, caller: Operator, given: Services) -> Response:
 )
 async def replace(name: Name, body: TypeIn, caller: Operator, given: Services) -> Response:
     wanted = NotificationType(
-        name, body.description, body.channels, body.priority, body.on_unknown, body.transactional, body.template
+        name,
+        body.description,
+        body.channels,
+        body.priority,
+        body.on_unknown,
+        body.transactional,
+        body.template,
+        body.retention_days,
     )
+    known = await given.catalogue.resolve(name)
     stored = await given.catalogue.put(caller, wanted)
-    await given.audit.append(caller, "type.replace", name)
+    before, after = changes(_audited(known), _audited(stored))
+    await given.audit.append(caller, "type.replace", name, before=before, after=after)
     return answer(_view(stored))
 
 
@@ -73,8 +83,10 @@ async def replace(name: Name, body: TypeIn, caller: Operator, given: Services) -
     openapi_extra={"requestBody": {"content": {"application/json": {"example": {"priority": "high"}}}}},
 )
 async def change(name: Name, body: TypeChangeIn, caller: Operator, given: Services) -> Response:
+    known = await given.catalogue.get(name)
     changed = await given.catalogue.change(caller, name, body.changes)
-    await given.audit.append(caller, "type.change", name)
+    before, after = changes(_audited(known), _audited(changed))
+    await given.audit.append(caller, "type.change", name, before=before, after=after)
     return answer(_view(changed))
 
 
@@ -86,9 +98,14 @@ async def change(name: Name, body: TypeChangeIn, caller: Operator, given: Servic
     responses=problems(401, 403, 404, 422, 503),
 )
 async def remove(name: Name, caller: Operator, given: Services) -> Response:
+    known = await given.catalogue.resolve(name)
     await given.catalogue.remove(name)
-    await given.audit.append(caller, "type.delete", name)
+    await given.audit.append(caller, "type.delete", name, before=_audited(known))
     return Response(status_code=204)
+
+
+def _audited(given: NotificationType) -> dict[str, Any]:
+    return {field: getattr(given, field) for field in TypeIn.model_fields}
 
 
 def _view(given: NotificationType) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Webhook endpoints, by operators. The secret is shown once, in the answer that creates it."""
 
 import base64
+import hashlib
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -16,6 +18,7 @@ from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import Line, Strict, Text
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
+from notification_engine.domain.audit import changes
 from notification_engine.domain.delivery import Channel, Reason
 from notification_engine.domain.errors import Conflict
 from notification_engine.domain.notification import Priority
@@ -89,7 +92,7 @@ async def create(body: WebhookIn, caller: Operator, given: Services) -> Response
         owner=caller.sub,
     )
     await given.endpoints.create(endpoint)
-    await given.audit.append(caller, "webhook.create", endpoint.id)
+    await given.audit.append(caller, "webhook.create", endpoint.id, after=_audited(endpoint))
     return answer(_view(endpoint) | {"secret": endpoint.secret}, 201)
 
 
@@ -137,8 +140,10 @@ async def change(webhook_id: str, body: WebhookChangeIn, caller: Operator, given
         await given.check_name(body.url)
     if body.enabled:
         values |= {"disabled_reason": None, "failing_since": None}
-    changed = await given.endpoints.change(webhook_id, values) if values else await given.endpoints.get(webhook_id)
-    await given.audit.append(caller, "webhook.change", webhook_id)
+    known = await given.endpoints.get(webhook_id)
+    changed = await given.endpoints.change(webhook_id, values) if values else known
+    before, after = changes(_audited(known), _audited(changed))
+    await given.audit.append(caller, "webhook.change", webhook_id, before=before, after=after)
     return answer(_view(changed))
 
 
@@ -150,8 +155,9 @@ async def change(webhook_id: str, body: WebhookChangeIn, caller: Operator, given
     responses=problems(401, 403, 404, 503),
 )
 async def remove(webhook_id: str, caller: Operator, given: Services) -> Response:
+    known = await given.endpoints.get(webhook_id)
     await given.endpoints.delete(webhook_id)
-    await given.audit.append(caller, "webhook.delete", webhook_id)
+    await given.audit.append(caller, "webhook.delete", webhook_id, before=_audited(known))
     return Response(status_code=204)
 
 
@@ -197,7 +203,9 @@ async def recover(webhook_id: str, since: AwareDatetime, caller: Operator, given
     if not endpoint.enabled:
         raise Conflict("The endpoint is disabled; enable it first.")
     query = DeadLetterFilter(channel=Channel.WEBHOOK, endpoint=webhook_id, since=since)
-    return answer(intervened_view(await given.intervene.replay(caller, query)))
+    done = await given.intervene.replay(caller, query)
+    await given.audit.append(caller, "webhook.recover", webhook_id, after={"since": since, "changed": done.changed})
+    return answer(intervened_view(done))
 
 
 def _new_secret() -> str:
@@ -219,6 +227,14 @@ def _test_message(endpoint: WebhookEndpoint, user_id: str) -> Message:
         created_at=datetime.now(UTC),
         endpoint=endpoint.id,
     )
+
+
+def _audited(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """Of the address only its host is told: path and query of such addresses are secrets at many receivers."""
+    address = urlsplit(endpoint.url)
+    told = f"{address.scheme}://{address.hostname}/... sha256:{hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]}"
+    types = list(endpoint.notification_types)
+    return {"url": told, "notification_types": types, "description": endpoint.description, "enabled": endpoint.enabled}
 
 
 def _view(endpoint: WebhookEndpoint) -> dict[str, Any]:

@@ -1,28 +1,28 @@
 """`backup` and `restore`, against MONGODB_URL or against the embedded database, which then runs for the command."""
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from notification_engine.cli import server
+from notification_engine.cli.database import Bars, with_database
+from notification_engine.cli.erasures import apply_listed
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.kit.clock import Clock
 from notification_engine.security.field_encryption import FieldCipher
-from notification_engine.settings import Settings, load_settings
+from notification_engine.security.pseudonyms import Pseudonyms
+from notification_engine.services.data_protection import ENGINE
+from notification_engine.settings import Settings
 from notification_engine.storage import backup as storing
 from notification_engine.storage import restore as restoring
 from notification_engine.storage.archive import Counts, Header
+from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
 from notification_engine.storage.endpoints import Endpoints
 
-EMBEDDED_WINDOW = "minSnapshotHistoryWindowInSeconds=86400"  # nothing else writes: keeping a moment costs nothing
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
 Replace = Annotated[bool, typer.Option("--replace", help="Remove the data that is there.")]
 
@@ -36,7 +36,7 @@ def backup(file: File) -> None:
         progress.end()
         typer.echo(_told(f"Backup of {header.database} as of {_moment(header)}: {file}", counts))
 
-    asyncio.run(_with_database(take))
+    asyncio.run(with_database(take))
 
 
 def restore(file: File, replace: Replace = False) -> None:
@@ -47,46 +47,33 @@ def restore(file: File, replace: Replace = False) -> None:
         progress.end()
         typer.echo(_told(f"Restored into {database.name}: {header.database} as of {_moment(header)}", counts))
         await _warn_of_key(database, settings)
+        await _audit(database, settings, header)
+        await _erase_again(database, settings, header)
 
-    asyncio.run(_with_database(put))
-
-
-class Bars:
-    """Progress bars on standard error, one after the other; none where that is no terminal."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._bar: Any = None
-
-    def begin(self, label: str, total: int) -> None:
-        self.end()
-        bar = typer.progressbar(length=total, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
-        self._bar = self._stack.enter_context(bar)
-
-    def advance(self, count: int) -> None:
-        self._bar.update(count)
-
-    def end(self) -> None:
-        self._stack.close()
+    asyncio.run(with_database(put))
 
 
-async def _with_database(work: Callable[[Database, Bars, Settings], Awaitable[None]]) -> None:
-    settings = load_settings(development=True)
-    bars = Bars()
+async def _audit(database: Database, settings: Settings, header: Header) -> None:
+    """What was audited since the backup is gone with the data; who compares the logged heads finds this row."""
+    clock = Clock()
+    await database.synchronise(clock)
+    audit = AuditLog(database, clock, Pseudonyms(settings.pseudonym_key))
+    await audit.append(ENGINE, "database.restore", header.database, after={"as_of": _moment(header)})
+
+
+async def _erase_again(database: Database, settings: Settings, header: Header) -> None:
+    """What was erased since the backup was taken."""
+    if settings.ERASURE_LOG_FILE is None:
+        typer.echo("ERASURE_LOG_FILE is not set: users who were erased since the backup are there again.")
+        return
+    moment = datetime.fromtimestamp(header.cluster_time[0], UTC)
     try:
-        async with server.database(settings, parameters=[EMBEDDED_WINDOW]) as (url, _):
-            database = Database(url, settings.MONGODB_DATABASE, pool_size=2)
-            try:
-                await database.synchronise(Clock())  # refuses a standalone server, which knows no snapshots
-                await work(database, bars, settings)
-            finally:
-                await database.close()
-    except Unavailable as error:
-        bars.end()
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    finally:
-        bars.end()
+        told = await apply_listed(database, settings, [settings.ERASURE_LOG_FILE], moment)
+    except (ConfigurationError, Unavailable):
+        again = f"notification-engine erasures apply --as-of {moment.isoformat()}"
+        typer.echo(f"Restored, but users who were erased since are there again. Before any engine: {again}", err=True)
+        raise
+    typer.echo(told)
 
 
 async def _warn_of_key(database: Database, settings: Settings) -> None:

@@ -10,9 +10,11 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from aiohttp import ClientError, ClientSession
 
+from notification_engine.cli import audit as audits
 from notification_engine.cli import backup as backups
 from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
+from notification_engine.cli import erasures as erasing
 from notification_engine.cli import server, supervisor
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
@@ -144,6 +146,14 @@ def init_db() -> None:
 
 app.command()(plainly(backups.backup))
 app.command()(plainly(backups.restore))
+_audit = typer.Typer(no_args_is_help=True, help="Check and export the audit log.")
+_audit.command("verify")(plainly(audits.verify))
+_audit.command("export")(plainly(audits.export))
+app.add_typer(_audit, name="audit")
+_erasures = typer.Typer(no_args_is_help=True, help="Erasures of users.")
+_erasures.callback()(lambda: None)
+_erasures.command("apply")(plainly(erasing.apply))
+app.add_typer(_erasures, name="erasures")
 
 
 @app.command(hidden=True)

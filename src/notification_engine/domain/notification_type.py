@@ -10,7 +10,8 @@ from notification_engine.domain.notification import OnUnknown, Priority
 @dataclass(frozen=True, slots=True)
 class NotificationType:
     """`on_unknown` None: by the priority. `transactional`: the recipient asked for it by acting (a password reset), so
-    it carries no way to unsubscribe. `template`: the key that fills title, body and e-mail."""
+    it carries no way to unsubscribe. `template`: the key that fills title, body and e-mail. `retention_days`: how long
+    its notifications are kept once they ended; None: as the setting says, 0: without end."""
 
     name: str
     description: str = ""
@@ -19,6 +20,7 @@ class NotificationType:
     on_unknown: OnUnknown | None = None
     transactional: bool = False
     template: str | None = None
+    retention_days: int | None = None
     builtin: bool = False
     overridden: bool = False
     updated_at: datetime | None = None

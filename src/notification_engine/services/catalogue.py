@@ -29,6 +29,11 @@ class Catalogue:
             raise NotFound("There is no such type; notifications of it get the plain defaults.")
         return _marked(found)
 
+    async def retention_days(self) -> dict[str, int]:
+        """Of the types that say one."""
+        types = BUILTIN_TYPES | dict(await self._store.overrides())
+        return {name: t.retention_days for name, t in types.items() if t.retention_days is not None}
+
     async def page(self, after: str, limit: int) -> Page:
         """Built-in types and stored ones, by name."""
         merged = BUILTIN_TYPES | dict(await self._store.overrides())

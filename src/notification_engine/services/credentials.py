@@ -8,7 +8,7 @@ from notification_engine.domain.api_key import ApiKey
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import Conflict, Forbidden
 from notification_engine.kit.clock import wall_now
-from notification_engine.services.ports import ApiKeyHash, ApiKeyStore, AuditTrail, RevocationStore, TokenIssuer
+from notification_engine.services.ports import ApiKeyHash, ApiKeyStore, AuditStore, RevocationStore, TokenIssuer
 
 
 class Credentials:
@@ -20,7 +20,7 @@ class Credentials:
         hashing: ApiKeyHash,
         keys: ApiKeyStore,
         revocations: RevocationStore,
-        audit: AuditTrail,
+        audit: AuditStore,
         *,
         token_minutes: float,
     ) -> None:
@@ -80,5 +80,5 @@ class Credentials:
 
     async def revoke_tokens(self, caller: Caller, sub: str) -> datetime:
         """All of this subject's that were issued until the moment that is answered. Audited."""
-        await self._audit.append(caller, "auth.revoke", sub)
+        await self._audit.append(caller, "auth.revoke", sub, subject=sub)
         return await self._revocations.revoke_subject(sub)

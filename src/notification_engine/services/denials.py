@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 
 from notification_engine.domain.caller import Caller
-from notification_engine.services.ports import AuditTrail
+from notification_engine.kit.origin import Origin, current_origin
+from notification_engine.services.ports import AuditStore
 
 PER_SECOND = 10
 MAX_WAITING = 100
@@ -19,12 +20,12 @@ NOBODY = Caller("anonymous", frozenset(), 0.0)
 
 class Denials:
     def __init__(
-        self, trail: AuditTrail, observe: Callable[[str], None] = lambda action: None, *, per_second: int = PER_SECOND
+        self, trail: AuditStore, observe: Callable[[str], None] = lambda action: None, *, per_second: int = PER_SECOND
     ) -> None:
         self._trail = trail
         self._observe = observe
         self._per_second = per_second
-        self._waiting: deque[tuple[Caller, str, str]] = deque()
+        self._waiting: deque[tuple[Caller, str, str, Origin]] = deque()
         self._second, self._noted = 0, 0
         self.uncounted = 0  # since the last line that says so
         self.total = 0
@@ -40,14 +41,15 @@ class Denials:
             self.uncounted += 1
             return
         self._noted += 1
-        self._waiting.append((caller or NOBODY, action, target[:MAX_TARGET]))
+        self._waiting.append((caller or NOBODY, action, target[:MAX_TARGET], current_origin()))
 
     async def write(self) -> None:
         """Raises Unavailable; what was not written stays for the next time."""
         while self._waiting:
             row = self._waiting.popleft()
+            caller, action, target, origin = row
             try:
-                await self._trail.append(*row)
+                await self._trail.append(caller, action, target, origin=origin)
             except BaseException:
                 self._waiting.appendleft(row)
                 raise

@@ -19,6 +19,7 @@ from notification_engine.domain.rate_limit import RateClass, Taken
 from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.domain.template import Compiled, Draft, Preview, RenderFailed, Template, Version
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.kit.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,48 @@ class PreferenceStore(Protocol):
         """In the user's name, audited, and beside all other choices. False: nothing changed, because it is off already
         or a choice later than `said_at` stands."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Every criterion that is given must hold."""
+
+    action: str | None = None
+    user_id: str | None = None
+    target: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class AuditStore(Protocol):
+    """Who did what to what, from where and when; chained, see `domain.audit`."""
+
+    async def append(
+        self,
+        caller: Caller,
+        action: str,
+        target: str,
+        *,
+        subject: str | None = None,
+        before: Any = None,
+        after: Any = None,
+        origin: Origin | None = None,
+    ) -> None:
+        """`subject`: the user whom it concerns. `before`, `after`: what changed, without secrets."""
+        ...
+
+    async def page(self, query: AuditFilter, cursor: str | None, limit: int) -> Page: ...
+    def rows(self, query: AuditFilter) -> AsyncIterator[Sequence[dict[str, Any]]]: ...
+
+
+class PersonalData(Protocol):
+    """What one collection holds of a user. `export`: whole documents, without secrets. `erase`: how many documents
+    were removed or lost what was personal in them; harmless when repeated."""
+
+    collection: str
+
+    async def export(self, user_id: str) -> list[dict[str, Any]]: ...
+    async def erase(self, user_id: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,7 +548,3 @@ class RevocationStore(Protocol):
     async def revoke_key(self, key_id: str, last_token_at: float) -> None: ...
     async def revoke_subject(self, sub: str) -> datetime: ...
     async def refresh(self) -> None: ...
-
-
-class AuditTrail(Protocol):
-    async def append(self, caller: Caller, action: str, target: str) -> None: ...

@@ -15,6 +15,7 @@ from notification_engine.domain.outcome import Attempt, Message, Outcome, Retry,
 from notification_engine.domain.suppression import Suppression, SuppressionReason
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
+from notification_engine.services.departed import Departed
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline, HistoryStore, NotificationStore, Sender, SuppressionStore
 from notification_engine.services.rows import unsettled_rows
@@ -39,8 +40,11 @@ class Send:
         clock: Clock,
         *,
         patience_seconds: float,
+        departed: Departed | None = None,
     ) -> None:
-        """`patience_seconds`: how long a store that is away is waited for before a send; a lease's length."""
+        """`patience_seconds`: how long a store that is away is waited for before a send; a lease's length. `departed`:
+        who was erased while it waited here."""
+        self._departed = departed
         self._senders = senders
         self._settle = settle
         self._store = store
@@ -57,6 +61,9 @@ class Send:
         """One attempt from mark to settlement. Raises only when the store does."""
         if self._lapsed(work):
             log.warning("Not sent: the lease had lapsed, the next claim sends it", delivery_id=work.delivery.id)
+            return
+        notification = work.notification
+        if self._departed is not None and self._departed.has(notification.user_id, notification.created_at):
             return
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():

@@ -3,6 +3,7 @@ is written once a minute and not on a request's way."""
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pymongo import ReturnDocument, UpdateOne
@@ -15,6 +16,7 @@ from notification_engine.services.ports import Page
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, Session, translated
+from notification_engine.storage.personal import nobody, shown
 
 CACHE_SECONDS = 5.0
 CACHE_KEYS = 10_000
@@ -24,16 +26,36 @@ _EPOCH = datetime.fromtimestamp(0, UTC)  # ids sort by time already; the cursor'
 
 
 class ApiKeys(Cached):
-    """Implements `services.ports.ApiKeyStore`."""
+    """Implements `services.ports.ApiKeyStore`, and `PersonalData`: who made one, and in whose name it acts."""
 
-    def __init__(self, database: Database, audit: AuditLog) -> None:
+    collection = "notification_api_keys"
+
+    def __init__(self, database: Database, audit: AuditLog, pseudonym: Callable[[str], str] = nobody) -> None:
         super().__init__()
+        self._pseudonym = pseudonym
         self._database = database
         self._audit = audit
         self._collection = database.collection("notification_api_keys")
         self._cache: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
         self._used: dict[str, datetime] = {}
         self._written: dict[str, float] = {}
+
+    async def export(self, user_id: str) -> list[Document]:
+        match = {"$or": [{"sub": user_id}, {"created_by": user_id}]}
+        with translated():
+            return [shown(d) async for d in self._collection.find(match, {"digest": 0})]
+
+    async def erase(self, user_id: str) -> int:
+        """Keys that act in the user's name end with it."""
+        pseudonym = self._pseudonym(user_id)
+        ended: Document = {"$set": {"sub": pseudonym, "revoked_at": {"$ifNull": ["$revoked_at", "$$NOW"]}}}
+        with translated():
+            mine = [d["_id"] async for d in self._collection.find({"sub": user_id}, {"_id": 1})]
+            own = await self._collection.update_many({"_id": {"$in": mine}}, [ended])
+            made = await self._collection.update_many({"created_by": user_id}, {"$set": {"created_by": pseudonym}})
+        for key_id in mine:
+            self.changed(key_id)
+        return own.modified_count + made.modified_count
 
     async def find(self, key_id: str) -> ApiKey | None:
         until, known = self._cache.get(key_id, (0.0, None))
@@ -58,7 +80,7 @@ class ApiKeys(Cached):
 
         async def work(session: Session) -> None:
             await self._collection.insert_one(_document(key), session=session)
-            await self._audit.append(caller, "api_key.create", key.id, session=session)
+            await self._audit.append(caller, "api_key.create", key.id, after=_told(key), session=session)
 
         await self._database.transaction(work)
         self.changed(key.id)
@@ -122,6 +144,18 @@ class ApiKeys(Cached):
 
     def _drop(self, key: str) -> None:
         self._cache.pop(key, None)
+
+
+def _told(key: ApiKey) -> Document:
+    """What the audit log says of it: what it may do."""
+    types, expires_at = list(key.notification_types), key.expires_at and key.expires_at.isoformat()
+    return {
+        "name": key.name,
+        "sub": key.sub,
+        "roles": sorted(key.roles),
+        "notification_types": types,
+        "expires_at": expires_at,
+    }
 
 
 def _document(key: ApiKey) -> Document:

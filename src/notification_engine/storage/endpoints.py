@@ -13,6 +13,7 @@ from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.services.ports import Page
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.personal import shown
 
 CACHE_SECONDS = 5.0
 _EPOCH = datetime.fromtimestamp(0, UTC)  # ids sort by time already; the cursor's moment stays unused
@@ -24,7 +25,9 @@ class Cipher(Protocol):
 
 
 class Endpoints(Cached):
-    """Implements `services.ports.EndpointStore`, and what operators do with endpoints."""
+    """Implements `services.ports.EndpointStore`, what operators do with endpoints, and `PersonalData`: who made one."""
+
+    collection = "notification_webhook_endpoints"
 
     def __init__(self, database: Database, cipher: Cipher) -> None:
         super().__init__()
@@ -32,6 +35,18 @@ class Endpoints(Cached):
         self._cipher = cipher
         self._cached: dict[str, WebhookEndpoint] = {}
         self._cached_until = 0.0
+
+    async def export(self, user_id: str) -> list[Document]:
+        secret = {"secret": 0, "previous_secret": 0}
+        with translated():
+            return [shown(d) async for d in self._collection.find({"owner": user_id}, secret)]
+
+    async def erase(self, user_id: str) -> int:
+        """The endpoint is the house's and stays; nobody is told any more when it is disabled."""
+        with translated():
+            result = await self._collection.update_many({"owner": user_id}, {"$set": {"owner": None}})
+        self.changed("")
+        return result.modified_count
 
     async def enabled(self) -> list[WebhookEndpoint]:
         return [e for e in (await self._all()).values() if e.enabled]

@@ -4,7 +4,7 @@ Invariant: an event is kept before anything follows from it, and marked as appli
 that comes twice has consequences once, and one whose request died half-way has them with the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from pymongo.errors import BulkWriteError
@@ -13,24 +13,33 @@ from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.feedback import ProviderEvent
 from notification_engine.domain.notification import document_id_of_delivery
+from notification_engine.domain.suppression import normalised
 from notification_engine.kit.clock import Clock
 from notification_engine.services.ports import Addressee
 from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.personal import addresses, delivery_ids, shown
 
 _DUPLICATE_KEY = 11000
 
 
 class Feedback:
-    """Implements `services.ports.FeedbackStore`."""
+    """Implements `services.ports.FeedbackStore`, and `PersonalData` for the events: by the deliveries of a user, and by
+    the addresses where a provider did not give the delivery back."""
+
+    collection = "notification_provider_events"
 
     def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
         self._events = database.collection("notification_provider_events")
         self._events_majority = database.majority("notification_provider_events")
         self._notifications = database.majority("notifications")
+        self._erasures = database.majority("notification_erasures")
         self._seen = database.collection("notification_callbacks_seen")
         self._clock = clock
 
     async def record(self, events: Sequence[ProviderEvent]) -> set[str]:
+        with translated():
+            events = await self._not_erased(events)
         if not events:
             return set()
         now = self._clock.now()
@@ -43,6 +52,18 @@ class Feedback:
                     raise Unavailable("The events were not written.") from None
             match = {"_id": {"$in": [e.id for e in events]}, "applied_at": {"$exists": False}}
             return {document["_id"] async for document in self._events_majority.find(match, {"_id": 1})}
+
+    async def _not_erased(self, events: Sequence[ProviderEvent]) -> list[ProviderEvent]:
+        """What a provider reports of somebody who was erased meanwhile is not kept, and nothing follows from it."""
+        ids = {e.delivery_id: document_id_of_delivery(e.delivery_id) for e in events if e.delivery_id}
+        if not ids:
+            return list(events)
+        stages: list[Document] = [
+            {"$match": {"ids": {"$in": sorted(set(ids.values()))}}},
+            {"$project": {"_id": 0, "ids": {"$setIntersection": ["$ids", sorted(set(ids.values()))]}}},
+        ]
+        erased = {i async for found in await self._erasures.aggregate(stages) for i in found["ids"]}
+        return [e for e in events if not e.delivery_id or ids[e.delivery_id] not in erased]
 
     async def addressees(self, delivery_ids: Sequence[str]) -> dict[str, Addressee]:
         wanted = set(delivery_ids)
@@ -68,6 +89,21 @@ class Feedback:
                 if ids:
                     values = {"applied_at": now, "matched": is_matched}
                     await self._events.update_many({"_id": {"$in": ids}}, {"$set": values})
+
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            return [shown(d) async for match in self._of(user_id) async for d in self._events_majority.find(match)]
+
+    async def erase(self, user_id: str) -> int:
+        with translated():
+            return sum([(await self._events.delete_many(match)).deleted_count async for match in self._of(user_id)])
+
+    async def _of(self, user_id: str) -> AsyncIterator[Document]:
+        async for ids in delivery_ids(self._database, user_id):
+            yield {"delivery_id": {"$in": ids}}
+        if own := await addresses(self._database, user_id):
+            spelled = {form for address in own for form in (address, normalised(address))}
+            yield {"address": {"$in": sorted(spelled)}, "delivery_id": {"$exists": False}}
 
     async def seen(self, digest: str) -> bool:
         with translated():

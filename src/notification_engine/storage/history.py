@@ -13,13 +13,16 @@ from notification_engine.domain.errors import NotFound, Unavailable
 from notification_engine.domain.outcome import Attempt
 from notification_engine.services.ports import Page
 from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.personal import shown
 
 _OPTIONAL = ("provider", "endpoint", "latency_ms", "detail", "provider_message_id", "next_attempt_seconds")
 _DUPLICATE_KEY = 11000
 
 
 class History:
-    """Implements `services.ports.HistoryStore`."""
+    """Implements `services.ports.HistoryStore`, and `PersonalData`."""
+
+    collection = "notification_history"
 
     def __init__(self, database: Database) -> None:
         self._collection = database.collection("notification_history")
@@ -60,6 +63,14 @@ class History:
         shown = rows[:limit]
         more = len(rows) > limit
         return Page(shown, encode_cursor(shown[-1].timestamp, shown[-1].id) if more else None)
+
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            return [shown(d) async for d in self._majority.find({"user_id": user_id}, sort=[("timestamp", 1)])]
+
+    async def erase(self, user_id: str) -> int:
+        with translated():
+            return (await self._collection.delete_many({"user_id": user_id})).deleted_count
 
 
 def row_document(attempt: Attempt) -> Document:

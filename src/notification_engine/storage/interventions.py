@@ -56,7 +56,10 @@ class Interventions:
             changes = [_changes(p, DeliveryStatus.PENDING, DeliveryStatus.CANCELLED) for p in free]
             await self._write(session, free, changes, "cancelled")
             if free:
-                await self._audit.append(caller, "notification.cancel", notification_id, session=session)
+                user_id = parts[0].user_id
+                await self._audit.append(
+                    caller, "notification.cancel", notification_id, subject=user_id, session=session
+                )
             return merged(await self._parts(caller, notification_id, session))
 
         return await self._database.transaction(work)
@@ -119,7 +122,9 @@ class Interventions:
             free = list({letter.notification.id: letter.notification for letter in letters}.values())
             if free:
                 await change(session, free, {letter.delivery.id for letter in letters})
-                await self._audit.append(caller, action, _target(letters), session=session)
+                users = {letter.notification.user_id for letter in letters}
+                subject = users.pop() if len(users) == 1 else None
+                await self._audit.append(caller, action, _target(letters), subject=subject, session=session)
             held = _matching(query) | {"lease.owner": {"$exists": True}}
             skipped = await self._notifications.count_documents(held, session=session, hint=INDEX, limit=1000)
             return Intervened(len(letters), skipped, len(free) == limit)

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from notification_engine.domain.audit import Head, link
 from notification_engine.storage.claims import QUEUE_INDEX
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Session, translated
 from notification_engine.storage.inbox import INBOX_INDEX
 from notification_engine.storage.pipelines import recompute
 
@@ -145,6 +146,58 @@ async def _create(database: Database, indexes: dict[str, list[IndexModel]]) -> N
         await database.collection(name).create_indexes(models)
 
 
+AUDIT_CHAIN: dict[str, list[IndexModel]] = {
+    "notification_audit_logs": [
+        IndexModel(
+            [("day", ASCENDING), ("seq", ASCENDING)],
+            name="chain",
+            unique=True,
+            partialFilterExpression={"seq": {"$exists": True}},
+        ),
+        IndexModel([("subject", ASCENDING)], name="subject", partialFilterExpression={"subject": {"$exists": True}}),
+    ]
+}
+
+
+async def _audit_chain(database: Database) -> None:
+    """Rows from before the chain are linked, once; what is found outside an existing chain stays there, to be seen."""
+    rows = database.collection("notification_audit_logs")
+    await _create(database, AUDIT_CHAIN)
+
+    async def link_all(session: Session) -> None:
+        if await rows.find_one({"seq": {"$exists": True}}, session=session):
+            return
+        head: Head | None = None
+        async for row in rows.find({}, sort=[("timestamp", ASCENDING), ("_id", ASCENDING)], session=session):
+            linked, head = link(row | {"_id": str(row["_id"])}, head, row["timestamp"])
+            await rows.delete_one({"_id": row["_id"]}, session=session)
+            await rows.insert_many(linked, session=session)
+
+    await database.transaction(link_all)
+
+
+DATA_PROTECTION: dict[str, list[IndexModel]] = {
+    "notifications": [
+        IndexModel(
+            [("attachments.content_id", ASCENDING)],
+            name="contents",
+            partialFilterExpression={"attachments.content_id": {"$exists": True}},
+        )
+    ],
+    "notification_provider_events": [
+        IndexModel([("address", ASCENDING)], name="address", partialFilterExpression={"address": {"$exists": True}})
+    ],
+    "notification_erasures": [
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+        IndexModel([("ids", ASCENDING)]),
+    ],
+}
+
+
+async def _data_protection(database: Database) -> None:
+    await _create(database, DATA_PROTECTION)
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0001_guide_indexes", _guide_indexes),
     ("0002_engine_indexes", _engine_indexes),
@@ -153,10 +206,12 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
     ("0005_attachments", _attachments),
     ("0006_feedback", _feedback),
     ("0007_access", _access),
+    ("0008_audit_chain", _audit_chain),
+    ("0009_data_protection", _data_protection),
 )
 
 
-ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, ACCESS)
+ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, ACCESS, AUDIT_CHAIN, DATA_PROTECTION)
 
 
 async def migrate(database: Database) -> list[str]:

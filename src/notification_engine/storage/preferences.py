@@ -14,13 +14,16 @@ from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, Session, translated
+from notification_engine.storage.personal import shown
 
 CACHE_SECONDS = 5.0
 CACHE_USERS = 100_000
 
 
 class Preferences(Cached):
-    """Implements `services.ports.PreferenceStore`."""
+    """Implements `services.ports.PreferenceStore`, and `PersonalData`."""
+
+    collection = "notification_preferences"
 
     def __init__(self, database: Database, audit: AuditLog) -> None:
         super().__init__()
@@ -54,11 +57,31 @@ class Preferences(Cached):
             for p, channels in preference.types.items()
         ]
         update = [{"$set": {"mute": preference.mute, "types": {"$literal": types}, "updated_at": "$$NOW"}}]
-        with translated():
-            await self._collection.update_one({"user_id": preference.user_id}, update, upsert=True)
-            stored = await self._collection.find_one({"user_id": preference.user_id})
+        if preference.user_id == caller.sub:
+            with translated():
+                await self._collection.update_one({"user_id": preference.user_id}, update, upsert=True)
+                stored = await self._collection.find_one({"user_id": preference.user_id})
+        else:
+            stored = await self._put_for(caller, preference.user_id, update)
         self.changed(preference.user_id)
         return _preference(stored) if stored else preference
+
+    async def _put_for(self, caller: Caller, user_id: str, update: list[Document]) -> Document | None:
+        """Another's, with its audit row."""
+        own = {"user_id": user_id}
+
+        async def work(session: Session) -> Document | None:
+            known = await self._collection.find_one(own, session=session) or {}
+            await self._collection.update_one(own, update, upsert=True, session=session)
+            stored = await self._collection.find_one(own, session=session) or {}
+            before, after = ({n: d[n] for n in ("mute", "types") if n in d} for d in (known, stored))
+            action = "preferences.replace"
+            await self._audit.append(
+                caller, action, "preferences", subject=user_id, before=before, after=after, session=session
+            )
+            return stored
+
+        return await self._database.transaction(work)
 
     async def switch_off(
         self, user_id: str, notification_type: str, channel: Channel, *, said_at: datetime | None = None
@@ -72,12 +95,22 @@ class Preferences(Cached):
             changed = bool(result.modified_count or result.upserted_id)
             if changed:
                 target = f"{notification_type} {channel}"
-                await self._audit.append(caller, "preferences.unsubscribe", target, session=session)
+                await self._audit.append(caller, "preferences.unsubscribe", target, subject=user_id, session=session)
             return changed
 
         changed = await self._database.transaction(work)
         self.changed(user_id)
         return changed
+
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            return [shown(d) async for d in self._collection.find({"user_id": user_id})]
+
+    async def erase(self, user_id: str) -> int:
+        with translated():
+            removed = (await self._collection.delete_many({"user_id": user_id})).deleted_count
+        self.changed(user_id)
+        return removed
 
     def _drop(self, key: str) -> None:
         self._cache.pop(key, None)

@@ -1,6 +1,6 @@
 """The suppression list: one document a channel and address; what people change is audited in the same transaction."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from pymongo import UpdateOne
@@ -14,6 +14,7 @@ from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.services.ports import Page, SuppressionFilter
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database, Document, Session, translated
+from notification_engine.storage.personal import addresses, shown
 
 EXPORT_BATCH = 500
 IMPORT_BATCH = 1000
@@ -52,7 +53,8 @@ class Suppressions:
             if await self._collection.find_one(own, session=session):
                 raise Conflict("The address is on the list.")
             await self._collection.update_one(own, _added(suppression), upsert=True, session=session)
-            await self._audit.append(caller, "suppression.create", suppression.id, session=session)
+            after = _told(suppression)
+            await self._audit.append(caller, "suppression.create", suppression.id, after=after, session=session)
 
         await self._database.transaction(work)
         return await self.get(suppression.id)
@@ -77,10 +79,11 @@ class Suppressions:
 
     async def remove(self, caller: Caller, suppression_id: str) -> None:
         async def work(session: Session) -> None:
-            result = await self._collection.delete_one({"_id": suppression_id}, session=session)
-            if not result.deleted_count:
+            found = await self._collection.find_one_and_delete({"_id": suppression_id}, session=session)
+            if found is None:
                 raise NotFound("There is no such suppression.")
-            await self._audit.append(caller, "suppression.delete", suppression_id, session=session)
+            before = _told(_suppression(found))
+            await self._audit.append(caller, "suppression.delete", suppression_id, before=before, session=session)
 
         await self._database.transaction(work)
 
@@ -120,6 +123,38 @@ class Suppressions:
             found = self._collection.find({"_id": {"$in": list(set(ids))}})
             by_id = {d["_id"]: _suppression(d) async for d in found}
         return [by_id.get(i) for i in ids]
+
+
+class PersonalSuppressions:
+    """Implements `services.ports.PersonalData`: by the addresses of a user's notifications, and by who wrote a row."""
+
+    collection = "notification_suppressions"
+
+    def __init__(self, database: Database, pseudonym: Callable[[str], str]) -> None:
+        self._database = database
+        self._suppressions = database.collection(self.collection)
+        self._pseudonym = pseudonym
+
+    async def _own(self, user_id: str) -> Document:
+        ids = [suppression_id(Channel.EMAIL, address) for address in await addresses(self._database, user_id)]
+        return {"_id": {"$in": ids}}
+
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            match = {"$or": [await self._own(user_id), {"created_by": user_id}]}
+            return [shown(d) async for d in self._suppressions.find(match)]
+
+    async def erase(self, user_id: str) -> int:
+        pseudonym = {"$set": {"created_by": self._pseudonym(user_id)}}
+        with translated():
+            removed = (await self._suppressions.delete_many(await self._own(user_id))).deleted_count
+            changed = await self._suppressions.update_many({"created_by": user_id}, pseudonym)
+            return removed + changed.modified_count
+
+
+def _told(s: Suppression) -> Document:
+    """For the audit: no address, and no note, which may name somebody."""
+    return {"channel": str(s.channel), "reason": str(s.reason), "source": s.source}
 
 
 def _added(s: Suppression) -> list[Document]:

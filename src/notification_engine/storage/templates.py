@@ -5,6 +5,7 @@ Invariant: a version is written once and its number is never given again, not ev
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -16,6 +17,7 @@ from notification_engine.domain.template import Compiled, Draft, Template, Versi
 from notification_engine.kit.clock import wall_now
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.personal import nobody, shown
 
 CACHE_SECONDS = 5.0
 CACHED_HEADS = 1000
@@ -24,13 +26,31 @@ _HEAD = {"head": True, "removed": {"$ne": True}}
 
 
 class TemplateDocuments(Cached):
-    """Implements `services.ports.TemplateStore`."""
+    """Implements `services.ports.TemplateStore`, and `PersonalData`: who wrote and published one."""
 
-    def __init__(self, database: Database) -> None:
+    collection = "notification_templates"
+
+    def __init__(self, database: Database, pseudonym: Callable[[str], str] = nobody) -> None:
         super().__init__()
+        self._pseudonym = pseudonym
         self._collection = database.collection("notification_templates")
         self._heads: OrderedDict[str, tuple[float, Template | None]] = OrderedDict()
         self._versions: OrderedDict[str, Version] = OrderedDict()
+
+    async def export(self, user_id: str) -> list[Document]:
+        match = {"$or": [{"updated_by": user_id}, {"published_by": user_id}]}
+        with translated():
+            return [shown(d) async for d in self._collection.find(match)]
+
+    async def erase(self, user_id: str) -> int:
+        changed = 0
+        with translated():
+            for name in ("updated_by", "published_by"):
+                change = {"$set": {name: self._pseudonym(user_id)}}
+                changed += (await self._collection.update_many({name: user_id}, change)).modified_count
+        self._heads.clear()
+        self._versions.clear()
+        return changed
 
     async def head(self, key: str, *, fresh: bool = False) -> Template | None:
         cached = self._heads.get(key)

@@ -5,12 +5,15 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 from notification_engine.domain.caller import Caller, Role
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.personal import shown
 
 TICKET_SECONDS = 30
 
 
 class Tickets:
+    collection = "notification_tickets"
+
     def __init__(self, database: Database) -> None:
         self._collection = database.collection("notification_tickets")
 
@@ -45,6 +48,14 @@ class Tickets:
             issued_at=token.get("issued_at", 0.0),
             key_id=token.get("key"),
         )
+
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            return [shown(d) async for d in self._collection.find({"sub": user_id}, {"_id": 0})]
+
+    async def erase(self, user_id: str) -> int:
+        with translated():
+            return (await self._collection.delete_many({"sub": user_id})).deleted_count
 
 
 def _digest(ticket: str) -> str:

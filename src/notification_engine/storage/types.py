@@ -1,7 +1,7 @@
 """Notification types that operators changed or made. All of them are kept for a few seconds: they are few."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel
@@ -12,16 +12,20 @@ from notification_engine.kit.clock import wall_now
 from notification_engine.kit.shared import Shared
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.personal import nobody, shown
 
 CACHE_SECONDS = 5.0
 MAX_TYPES = 1000
 
 
 class Types(Cached):
-    """Implements `services.ports.TypeStore`."""
+    """Implements `services.ports.TypeStore`, and `PersonalData`: who changed one."""
 
-    def __init__(self, database: Database) -> None:
+    collection = "notification_types"
+
+    def __init__(self, database: Database, pseudonym: Callable[[str], str] = nobody) -> None:
         super().__init__()
+        self._pseudonym = pseudonym
         self._collection = database.collection("notification_types")
         self._cached: dict[str, NotificationType] = {}
         self._cached_until = 0.0
@@ -50,6 +54,15 @@ class Types(Cached):
         self.changed(name)
         return result.deleted_count == 1
 
+    async def export(self, user_id: str) -> list[Document]:
+        with translated():
+            return [shown(d) async for d in self._collection.find({"updated_by": user_id})]
+
+    async def erase(self, user_id: str) -> int:
+        change = {"$set": {"updated_by": self._pseudonym(user_id)}}
+        with translated():
+            return (await self._collection.update_many({"updated_by": user_id}, change)).modified_count
+
     def _drop(self, key: str) -> None:
         self._cached_until = 0.0
 
@@ -70,6 +83,7 @@ def _document(given: NotificationType) -> Document:
         "on_unknown": given.on_unknown and str(given.on_unknown),
         "transactional": given.transactional,
         "template": given.template,
+        "retention_days": given.retention_days,
     }
 
 
@@ -83,6 +97,7 @@ def _type(document: Document) -> NotificationType:
         on_unknown=OnUnknown(on_unknown) if on_unknown else None,
         transactional=document["transactional"],
         template=document["template"],
+        retention_days=document.get("retention_days"),
         overridden=True,
         updated_at=document["updated_at"],
     )

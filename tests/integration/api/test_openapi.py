@@ -43,8 +43,8 @@ DESIGNED = [  # routes of the design; those that the document does not hold must
     ("GET", "/dead-letters"),
     ("POST", "/dead-letters/replay"),
     ("GET", "/audit-logs"),
-    ("GET", "/users/u1/data"),
-    ("DELETE", "/users/u1/data"),
+    ("GET", "/users/{user_id}/data"),
+    ("DELETE", "/users/{user_id}/data"),
     ("POST", "/callbacks/sendgrid"),
     ("POST", "/callbacks/ses"),
     ("GET", "/unsubscribe/{token}"),
@@ -196,6 +196,7 @@ async def filled(running: Running, path: str) -> str:
     if path.endswith("/cancel"):
         body = message("u1", scheduled_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
         path = path.replace("{notification_id}", await running.accept(body))
+    path = path.replace("{user_id}", "somebody")
     if path.endswith("/recover"):
         path += "?since=2026-01-01T00:00:00Z"
     if "{key}" in path:

@@ -286,6 +286,8 @@ async def test_data_that_is_there_is_refused_and_replaced_only_when_told(
     replaced = await command("restore", tmp_path / "a", "--replace", **environment)
     assert replaced.code == 0, replaced.err
     restored = await content(other)
+    assert [row["action"] for row in restored.pop("notification_audit_logs")] == ["database.restore"]
+    del restored["notification_audit_heads"]
     assert {name: docs for name, docs in restored.items() if docs} == {
         "notification_history": [{"_id": "from the backup"}]
     }

@@ -137,7 +137,8 @@ async def test_a_click_switches_this_type_and_channel_off_and_nothing_else(publi
     _, preferences = await public.call("GET", "/preferences?user_id=u1")
     types = {"test.*": {"webhook": False}, "test.message": {"in_app": True, "email": False}}
     assert (preferences["types"], preferences["mute"]) == (types, False)
-    (audited,) = (await stored(public))["notification_audit_logs"]
+    of_the_operator, audited = (await stored(public))["notification_audit_logs"]
+    assert of_the_operator["action"] == "preferences.replace"
     expected = ("u1", "preferences.unsubscribe", "test.message email")
     assert (audited["user_id"], audited["action"], audited["target"]) == expected
 

@@ -12,6 +12,7 @@ from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import Notification
 from notification_engine.domain.outcome import Delivered, Message, Outcome
 from notification_engine.kit.clock import Clock
+from notification_engine.services.departed import Departed
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import Send
 from notification_engine.services.work import Work
@@ -74,6 +75,27 @@ async def test_work_whose_lease_lapsed_is_left_to_the_next_claim(asleep_seconds:
     pass_time(clock, asleep_seconds)
     await send.send(Work(notification, notification.deliveries[0], 1))
     assert (len(hook.sent), len(settle.settled)) == (sends, sends)
+
+
+@pytest.mark.parametrize(("erased", "sends"), [("u1", 0), ("somebody", 1)])
+async def test_work_of_a_user_who_was_erased_meanwhile_is_not_begun(erased: str, sends: int) -> None:
+    """A webhook has no mark that could fail: what waits in the lane's memory has to be asked for."""
+    clock, hook, settle = Clock(), Hook(), Outcomes()
+    nothing: Any = None
+    here, there = Departed(clock), Departed(clock)
+    there.on_change = here.forget  # as the bus between replicas does
+    hooks: Any = {Channel.WEBHOOK: hook}
+    outcomes: Any = settle
+    watch: Any = Unwatched()
+    send = Send(hooks, outcomes, nothing, nothing, watch, nothing, clock, patience_seconds=1, departed=here)
+    notification = leased(clock)
+    notification.created_at = clock.now()
+    there.tell(erased)
+    await send.send(Work(notification, notification.deliveries[0], 1))
+    assert len(hook.sent) == sends
+    notification.created_at = clock.after(1)  # who comes back is notified
+    await send.send(Work(notification, notification.deliveries[0], 1))
+    assert len(hook.sent) == sends + 1
 
 
 class Unwatched:

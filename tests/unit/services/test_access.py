@@ -75,7 +75,7 @@ class Trail:
         self.rows: list[tuple[str, str, str]] = []
         self.away = False
 
-    async def append(self, caller: Caller, action: str, target: str) -> None:
+    async def append(self, caller: Caller, action: str, target: str, **more: object) -> None:
         if self.away:
             raise Unavailable("away")
         self.rows.append((caller.sub, action, target))

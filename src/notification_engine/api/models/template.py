@@ -40,9 +40,13 @@ TYPE_EXAMPLE: dict[str, Any] = {
     "on_unknown": "hold",
     "transactional": False,
     "template": "shop.order_sent",
+    "retention_days": 90,
 }
 
 Source = Annotated[Text, Field(max_length=MAX_PART_BYTES, pattern=r"^[^\x00]*$")]
+
+
+RetentionDays = Annotated[int, Field(ge=0, le=36_500)]
 
 
 class PartsIn(Strict):
@@ -163,7 +167,8 @@ class PreviewOut(Strict):
 
 
 class TypeIn(Strict):
-    """`on_unknown` null: by the priority. `transactional`: what the recipient asked for, never to be unsubscribed."""
+    """`on_unknown` null: by the priority. `transactional`: what the recipient asked for, never to be unsubscribed.
+    `retention_days` null: NOTIFICATION_RETENTION_DAYS; 0: without end."""
 
     description: Annotated[Text, Field(max_length=500)] = ""
     channels: Channels = (Channel.IN_APP,)
@@ -171,10 +176,11 @@ class TypeIn(Strict):
     on_unknown: OnUnknown | None = None
     transactional: bool = False
     template: TemplateKey | None = None
+    retention_days: RetentionDays | None = None
 
 
 class TypeChangeIn(Strict):
-    """At least one; null is for `on_unknown` and `template` alone."""
+    """At least one; null is for `on_unknown`, `template` and `retention_days` alone."""
 
     description: Annotated[Text, Field(max_length=500)] | None = None
     channels: Channels | None = None
@@ -182,12 +188,13 @@ class TypeChangeIn(Strict):
     on_unknown: OnUnknown | None = None
     transactional: bool | None = None
     template: TemplateKey | None = None
+    retention_days: RetentionDays | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "TypeChangeIn":
         if not self.model_fields_set:
             raise ValueError("name at least one field")
-        for name in self.model_fields_set - {"on_unknown", "template"}:
+        for name in self.model_fields_set - {"on_unknown", "template", "retention_days"}:
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: must not be null")
         return self
@@ -207,6 +214,7 @@ class TypeOut(Strict):
     on_unknown: OnUnknown | None
     transactional: bool
     template: str | None
+    retention_days: int | None
     builtin: bool
     overridden: bool
     updated_at: datetime | None
