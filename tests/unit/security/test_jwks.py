@@ -296,6 +296,16 @@ async def test_made_up_kids_do_not_make_the_engine_call() -> None:
     assert (await tokens.verified(SIGNERS["ES256"].token())).sub == "u1"
 
 
+async def test_a_token_of_another_algorithm_makes_nobody_look_for_its_key() -> None:
+    address = Address(key_set(SIGNERS["ES256"].jwk()))
+    tokens = Tokens(SECRET, "ES256", keys=await ring(address, "ES256", space_seconds=0))
+    for header in ({"alg": "RS256"}, {"alg": "HS256"}, {"alg": "none"}):
+        with pytest.raises(Unauthenticated) as error:
+            await tokens.verified(SIGNERS["ES256"].token(header=header | {"kid": "unknown"}))
+        assert not isinstance(error.value, UnknownKey)
+    assert address.asked == 1
+
+
 async def test_many_who_need_the_same_new_key_share_one_request() -> None:
     new = Signer("ES256", "new")
     address = Address(key_set(SIGNERS["ES256"].jwk()))
