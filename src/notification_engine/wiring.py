@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ from notification_engine.kit.loop import Loop
 from notification_engine.net.exchange import Session
 from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
+from notification_engine.net.secret_refresh import Apply, SecretRefresh
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
 from notification_engine.realtime.invalidation import Invalidation
@@ -61,7 +63,7 @@ from notification_engine.rendering.builtin import builtin_templates
 from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.pool import Pool, PoolLimits
 from notification_engine.rendering.renderer import PoolRenderer
-from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.envelope import KeyWrapper, LocalKeys
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import SnsSignature
 from notification_engine.security.tokens import Tokens
@@ -85,6 +87,7 @@ from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.claims import Claims
 from notification_engine.storage.connection import Database
+from notification_engine.storage.data_keys import DERIVED, EVENTS, USERS, WEBHOOKS, DataKeys
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.feedback import Feedback as FeedbackStore
 from notification_engine.storage.history import History
@@ -94,10 +97,12 @@ from notification_engine.storage.migrations import migrate, missing_indexes
 from notification_engine.storage.notifications import Notifications
 from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
+from notification_engine.storage.sealing import Sealing
 from notification_engine.storage.suppressions import Suppressions
 from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
 from notification_engine.storage.types import Types
+from notification_engine.storage.user_keys import UserKeys
 from notification_engine.storage.walk import Walk
 
 if TYPE_CHECKING:
@@ -155,12 +160,19 @@ class Engine:
         await until_primary(self.database, self.clock)
         if ran := await migrate(self.database):
             log.info("Migrations were run", migrations=ran)
+        await self._open_keys()
         if self._exclusive and (freed := await self.notifications.free_all()):
             log.info("Leases of a process that ended are free again", count=freed)
         await self.bus.start()
         await self.health.run_once()
         for loop in self._loops:
             await loop.start()
+
+    async def _open_keys(self) -> None:
+        try:
+            await self.data_keys.open()
+        except Unavailable as error:
+            raise ConfigurationError(f"The data keys cannot be read, so nothing is sent. {error}") from None
 
     async def drain(self) -> None:
         """Nothing new is begun; what is in flight may end."""
@@ -193,6 +205,7 @@ class Engine:
         await self.outbound.close()
         await self.providers_out.close()
         await self.aws_out.close()
+        await self.data_keys.close()
         await self.database.close()
 
     def _build_bus(self) -> "LocalBus | RedisBus":
@@ -206,8 +219,12 @@ class Engine:
     def _build_stores(self, url: str) -> None:
         s = self.settings
         self.clock = Clock()
+        self.tokens = Tokens(s.jwt_secret, s.JWT_ALGORITHM)
         self.metrics = Metrics(self._group)
         self.database = Database(url, s.MONGODB_DATABASE, pool_size=s.DATABASE_CONNECTION_POOL_SIZE)
+        self.data_keys = DataKeys(self.database, key_wrappers(s))
+        self.user_keys = UserKeys(self.database, self.data_keys.sealer(USERS))
+        self.sealing = Sealing(self.user_keys)
         self.notifications = Notifications(
             self.database,
             self.clock,
@@ -215,13 +232,14 @@ class Engine:
             several_daemons=not self._exclusive,
             observe_batch=self.metrics.committed,
             observe_claim=self.metrics.claimed,
+            sealing=self.sealing,
         )
         self.history = History(self.database)
         self.attachments = Attachments(self.database)
         self.audit = AuditLog(self.database)
         self.preferences = Preferences(self.database, self.audit)
         self.suppressions = Suppressions(self.database, self.audit)
-        self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
+        self.endpoints = Endpoints(self.database, self.data_keys.sealer(WEBHOOKS))
         self.interventions = Interventions(self.database, self.clock, self.audit)
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
@@ -230,6 +248,7 @@ class Engine:
         self._invalidation = Invalidation(self.bus)
         self._invalidation.join("preferences", self.preferences)
         self._invalidation.join("endpoints", self.endpoints)
+        self._invalidation.join("user_keys", self.user_keys)
 
     def _build_templates(self) -> None:
         s = self.settings
@@ -248,7 +267,9 @@ class Engine:
         self.outbound = Outbound(self.guard)
         self.providers_out = Outbound(None)
         self.aws_out = Outbound(Guard(), limit=4)
-        self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
+        self.unsubscribe_tokens = UnsubscribeTokens(
+            late=lambda: (self.data_keys.key(DERIVED).secret("unsubscribe"), s.field_key, *s.former_field_keys)
+        )
         self.email = EmailChannel(
             self._relays(),
             Attacher(self.attachments, self.outbound.session),
@@ -311,7 +332,7 @@ class Engine:
             patience_seconds=s.LEASE_SECONDS,
         )
         self.feedback = Feedback(
-            FeedbackStore(self.database, self.clock),
+            FeedbackStore(self.database, self.clock, self.sealing, self.data_keys.sealer(EVENTS)),
             self.notifications,
             self.history,
             self.suppressions,
@@ -393,6 +414,9 @@ class Engine:
             self._loops.append(Sampler(self._reports, self.health, s.METRICS_RETENTION_DAYS))
         if s.HEALTH_CHECK_ENABLED:
             self._loops.append(self._checks)
+        if s.SECRETS_REFRESH_SECONDS and s.sources.names:
+            self.secret_refresh = self._refresh()
+            self._loops.append(self.secret_refresh)
         self.health.loops = daemon
 
     def _api_services(self) -> ApiServices:
@@ -415,7 +439,7 @@ class Engine:
             webhook=self.webhook,
             audit=self.audit,
             tickets=Tickets(self.database),
-            tokens=Tokens(s.jwt_secret, s.JWT_ALGORITHM),
+            tokens=self.tokens,
             hub=self.hub,
             health=self.health,
             config=ApiConfig(
@@ -440,6 +464,34 @@ class Engine:
             sendgrid=SendGridSignature(key) if key else None,
             ses=SnsSignature(topic, self._fetcher.certificate) if topic else None,
         )
+
+    def _refresh(self) -> SecretRefresh:
+        """What takes a new secret while it runs; the rest is told as `restart needed`."""
+        apply: dict[str, Apply] = dict.fromkeys(
+            ("JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEY", "FIELD_ENCRYPTION_KEY_PREVIOUS"), self._new_keys
+        )
+        for relay in self.email.relays:
+            if isinstance(relay.provider, SendGridProvider | SmtpProvider):
+                name = "SENDGRID_API_KEY" if isinstance(relay.provider, SendGridProvider) else "SMTP_PASSWORD"
+                apply[name] = partial(self._new_provider_secret, relay.provider)
+        return SecretRefresh(self.settings.sources, self._renew, apply, self.settings.SECRETS_REFRESH_SECONDS)
+
+    def _renew(self, values: Mapping[str, str]) -> set[str]:
+        self.settings, changed = self.settings.renewed(values)
+        return changed
+
+    async def _new_keys(self, variable: str) -> None:
+        """The data keys are wrapped anew at once, so that a start with the new key alone finds them."""
+        s = self.settings
+        if variable == "JWT_SECRET_KEY":
+            self.tokens.renew(s.jwt_secret, s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60)
+        if self.data_keys.local is not None:
+            self.data_keys.local.add(s.field_key, s.former_field_keys)
+            await self.data_keys.rotate()
+            await self.endpoints.reseal()
+
+    async def _new_provider_secret(self, provider: SendGridProvider | SmtpProvider, variable: str) -> None:
+        provider.renew(_revealed(getattr(self.settings, variable)) or "")
 
     async def _accept_own(self, caller: Caller, request: NotificationRequest) -> AcceptedEvent:
         """What the engine itself has to tell; bound late, because accepting needs the lanes that tell it."""
@@ -547,6 +599,23 @@ def _smtp(s: Settings) -> EmailProvider:
 
 def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
+
+
+def key_wrappers(s: Settings) -> list[KeyWrapper]:
+    """Every master key that the settings name, the one that wraps first; the others open what they wrapped."""
+    wrappers: dict[str, KeyWrapper] = {"local": LocalKeys(s.field_key, s.former_field_keys)}
+    if s.AWS_KMS_KEY_ID:
+        from notification_engine.net.aws import AwsAccess, KmsKeys  # heavy: only where KMS is configured
+
+        ids = _revealed(s.AWS_ACCESS_KEY_ID), _revealed(s.AWS_SECRET_ACCESS_KEY)
+        wrappers["aws_kms"] = KmsKeys(s.AWS_KMS_KEY_ID, AwsAccess(s.AWS_REGION, *ids, s.AWS_KMS_ENDPOINT_URL))
+    if s.VAULT_ADDR and s.VAULT_TRANSIT_KEY:
+        from notification_engine.net.vault import Vault, VaultKeys  # as little used
+
+        vault = Vault(s.VAULT_ADDR, _revealed(s.VAULT_TOKEN) or "", namespace=s.VAULT_NAMESPACE)
+        wrappers["vault"] = VaultKeys(vault, s.VAULT_TRANSIT_MOUNT, s.VAULT_TRANSIT_KEY)
+    first = wrappers.pop(s.MASTER_KEY_PROVIDER)
+    return [first, *wrappers.values()]
 
 
 def retry_policies(s: Settings) -> dict[Channel, RetryPolicy]:

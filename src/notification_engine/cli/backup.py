@@ -12,15 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from notification_engine.cli import server
-from notification_engine.domain.errors import ConfigurationError, Unavailable
+from notification_engine.domain.errors import ConfigurationError, EngineError, Unavailable
 from notification_engine.kit.clock import Clock
-from notification_engine.security.field_encryption import FieldCipher
 from notification_engine.settings import Settings, load_settings
 from notification_engine.storage import backup as storing
 from notification_engine.storage import restore as restoring
 from notification_engine.storage.archive import Counts, Header
 from notification_engine.storage.connection import Database
+from notification_engine.storage.data_keys import WEBHOOKS, DataKeys
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.wiring import key_wrappers
 
 EMBEDDED_WINDOW = "minSnapshotHistoryWindowInSeconds=86400"  # nothing else writes: keeping a moment costs nothing
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
@@ -90,10 +91,14 @@ async def _with_database(work: Callable[[Database, Bars, Settings], Awaitable[No
 
 
 async def _warn_of_key(database: Database, settings: Settings) -> None:
+    keys = DataKeys(database, key_wrappers(settings))
     try:
-        await Endpoints(database, FieldCipher.from_secret(settings.field_key)).list()
-    except ConfigurationError as error:
-        typer.echo(f"Restored, but webhooks cannot be sent yet: {error}", err=True)
+        await keys.open()
+        await Endpoints(database, keys.sealer(WEBHOOKS)).list()
+    except (ConfigurationError, EngineError) as error:
+        typer.echo(f"Restored, but the engine will not start yet: {error}", err=True)
+    finally:
+        await keys.close()
 
 
 def _told(head: str, counts: Counts) -> str:

@@ -13,7 +13,7 @@ from aiohttp import ClientError, ClientSession
 from notification_engine.cli import backup as backups
 from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
-from notification_engine.cli import server, supervisor
+from notification_engine.cli import keys, server, supervisor
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
@@ -144,6 +144,10 @@ def init_db() -> None:
 
 app.command()(plainly(backups.backup))
 app.command()(plainly(backups.restore))
+key_commands = typer.Typer(no_args_is_help=True, help="The keys of what is encrypted at rest.")
+app.add_typer(key_commands, name="keys")
+key_commands.command()(plainly(keys.status))
+key_commands.command()(plainly(keys.rotate))
 
 
 @app.command(hidden=True)

@@ -10,7 +10,8 @@ from notification_engine.domain.notification import OnUnknown, Priority
 @dataclass(frozen=True, slots=True)
 class NotificationType:
     """`on_unknown` None: by the priority. `transactional`: the recipient asked for it by acting (a password reset), so
-    it carries no way to unsubscribe. `template`: the key that fills title, body and e-mail."""
+    it carries no way to unsubscribe. `template`: the key that fills title, body and e-mail. `sensitive`: texts and data
+    are stored sealed, and only the recipient reads them."""
 
     name: str
     description: str = ""
@@ -22,3 +23,4 @@ class NotificationType:
     builtin: bool = False
     overridden: bool = False
     updated_at: datetime | None = None
+    sensitive: bool = False

@@ -164,7 +164,7 @@ class Intake:
         there = await self._store.present([n.id for n in followers])
         if missing := [n for n in followers if n.id not in there]:
             # Never leased: the first request may be writing the same ids under a lease of its own.
-            await self._store.insert([(n.id, self._store.encode(n)) for n in missing])
+            await self._store.insert(await self._store.encoded(missing))
             # The rows must follow from here: the janitor's watermark may have passed the first request's moment.
             self._announce(missing)
         assert stored.idempotency is not None
@@ -258,6 +258,7 @@ class Intake:
             template=content.template,
             on_unknown=kind.on_unknown,
             transactional=kind.transactional,
+            sensitive=kind.sensitive,
             scheduled_at=request.scheduled_at,
             expires_at=request.expires_at,
             deliveries=planned.deliveries,
@@ -285,9 +286,7 @@ class Intake:
         """One group commit; leases what this process has room for, and hands it to the lanes after the commit."""
         leased = self._lease(notifications)
         try:
-            results: list[object] = list(
-                await self._store.insert([(n.id, self._store.encode(n)) for n in notifications])
-            )
+            results: list[object] = list(await self._store.insert(await self._store.encoded(notifications)))
         except BaseException:
             self._unreserve(len(leased))
             raise

@@ -160,8 +160,9 @@ class InterventionStore(Protocol):
 class NotificationStore(Protocol):
     """Ownership is in the query: a caller without operator rights only ever meets its own documents."""
 
-    def encode(self, notification: Notification) -> bytes:
-        """BSON of one document. Raises InvalidRequest naming the field for what cannot be stored."""
+    async def encoded(self, notifications: Sequence[Notification]) -> list[tuple[str, bytes]]:
+        """Id and BSON of each, sealed where that is due. Raises InvalidRequest naming the field for what cannot be
+        stored, Unavailable when a key of a user could not be made."""
         ...
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
@@ -409,6 +410,17 @@ class TemplateStore(Protocol):
     async def choose(self, key: str, number: int) -> None: ...
     async def delete(self, key: str) -> bool:
         """Its versions stay for what was accepted with them."""
+        ...
+
+
+class PersonalData(Protocol):
+    """What one collection holds of a user."""
+
+    collection: str
+
+    async def export(self, user_id: str) -> list[dict[str, Any]]: ...
+    async def erase(self, user_id: str) -> int:
+        """How many documents were removed or made unreadable."""
         ...
 
 

@@ -56,6 +56,9 @@ class Send:
         if self._lapsed(work):
             log.warning("Not sent: the lease had lapsed, the next claim sends it", delivery_id=work.delivery.id)
             return
+        if work.notification.erased:
+            await self._not_sent(work, DeliveryStatus.SUPPRESSED, Reason.ERASED, "the recipient's key was deleted")
+            return
         expires_at = work.notification.expires_at
         if expires_at is not None and expires_at <= self._clock.now():
             await self._not_sent(work, DeliveryStatus.EXPIRED, Reason.EXPIRED, "expires_at had passed")

@@ -4,9 +4,10 @@ Invariant: an event is kept before anything follows from it, and marked as appli
 that comes twice has consequences once, and one whose request died half-way has them with the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import bson
 from pymongo.errors import BulkWriteError
 
 from notification_engine.domain.delivery import Channel
@@ -14,16 +15,24 @@ from notification_engine.domain.errors import Unavailable
 from notification_engine.domain.feedback import ProviderEvent
 from notification_engine.domain.notification import document_id_of_delivery
 from notification_engine.kit.clock import Clock
+from notification_engine.security.envelope import Sealer
 from notification_engine.services.ports import Addressee
 from notification_engine.storage.connection import Database, Document, translated
+from notification_engine.storage.sealing import Sealing
 
 _DUPLICATE_KEY = 11000
+_SEALED = ("address", "detail", "raw")
 
 
 class Feedback:
     """Implements `services.ports.FeedbackStore`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, sealing: Sealing | None = None, cipher: Sealer | None = None
+    ) -> None:
+        """Without `sealing` and `cipher` addresses are read and kept as they are."""
+        self._sealing = sealing
+        self._cipher = cipher
         self._events = database.collection("notification_provider_events")
         self._events_majority = database.majority("notification_provider_events")
         self._notifications = database.majority("notifications")
@@ -36,7 +45,7 @@ class Feedback:
         now = self._clock.now()
         with translated():
             try:
-                await self._events.insert_many([_document(e, now) for e in events], ordered=False)
+                await self._events.insert_many([_document(e, now, self._cipher) for e in events], ordered=False)
             except BulkWriteError as error:
                 others = [e for e in error.details["writeErrors"] if e["code"] != _DUPLICATE_KEY]
                 if others or error.details.get("writeConcernErrors"):
@@ -52,8 +61,9 @@ class Feedback:
         documents = sorted({document_id_of_delivery(i) for i in wanted})
         with translated():
             found = [d async for d in self._notifications.find({"_id": {"$in": documents}}, fields)]
+        opened = await self._sealing.addresses(found) if self._sealing else {}
         return {
-            d["id"]: _addressee(document, d)
+            d["id"]: _addressee(document, d, opened)
             for document in found
             for d in document["deliveries"]
             if d["id"] in wanted and d["channel"] == Channel.EMAIL
@@ -79,7 +89,8 @@ class Feedback:
             await self._seen.update_one({"_id": digest}, {"$set": {"expires_at": until}}, upsert=True)
 
 
-def _document(event: ProviderEvent, now: datetime) -> Document:
+def _document(event: ProviderEvent, now: datetime, cipher: Sealer | None) -> Document:
+    """The address, what the provider said and the raw event, which repeats them, are sealed under the event's id."""
     values: Document = {
         "_id": event.id,
         "provider": event.provider,
@@ -91,15 +102,19 @@ def _document(event: ProviderEvent, now: datetime) -> Document:
         "detail": event.detail,
         "raw": event.raw,
     }
+    if cipher is not None:
+        plain = {name: values.pop(name) for name in _SEALED}
+        values["sealed"] = cipher.seal(bson.encode(plain), event.id)
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _addressee(document: Document, delivery: Document) -> Addressee:
+def _addressee(document: Document, delivery: Document, opened: Mapping[str, str]) -> Addressee:
+    stored = delivery.get("endpoint")
     return Addressee(
         document_id=document["_id"],
         delivery_id=delivery["id"],
         user_id=document["user_id"],
         notification_type=document["notification_type"],
         transactional=document.get("transactional", False),
-        address=delivery.get("endpoint"),
+        address=stored if isinstance(stored, str) else opened.get(delivery["id"]),
     )

@@ -21,8 +21,9 @@ from notification_engine.kit.clock import Clock
 from notification_engine.services.ports import Inserted, KeyTaken
 from notification_engine.storage.claims import Claims
 from notification_engine.storage.codec import encode, to_document, to_notification
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.inbox import InboxQueries
+from notification_engine.storage.sealing import Sealing
 
 ACCEPT_SECONDS = 10.0
 MAX_BATCH = 1000
@@ -44,9 +45,12 @@ class Notifications(Claims, InboxQueries):
         several_daemons: bool = False,
         observe_batch: Callable[[int], None] = lambda size: None,
         observe_claim: Callable[[int, int], None] = lambda candidates, claimed: None,
+        sealing: Sealing | None = None,
     ) -> None:
+        """Without `sealing` everything is stored as it is, and what is sealed is not read."""
         Claims.__init__(self, database, clock, several_daemons=several_daemons, observe_claim=observe_claim)
         InboxQueries.__init__(self, database, clock)
+        self._sealing = sealing
         self._observe_batch = observe_batch
         self._commits: Batcher[Row, Inserted | KeyTaken] = Batcher(
             self._commit, max_batch=MAX_BATCH, max_waiting=max_waiting_bytes, weight=lambda row: len(row[1])
@@ -58,6 +62,18 @@ class Notifications(Claims, InboxQueries):
 
     def encode(self, notification: Notification) -> bytes:
         return encode(to_document(notification))
+
+    async def encoded(self, notifications: Sequence[Notification]) -> list[tuple[str, bytes]]:
+        if self._sealing is None:
+            return [(n.id, self.encode(n)) for n in notifications]
+        documents = await self._sealing.documents(notifications)
+        return [(document["_id"], encode(document)) for document in documents]
+
+    async def opened(self, documents: Sequence[Document]) -> list[Notification]:
+        """Notifications with what was sealed."""
+        if self._sealing is None:
+            return [to_notification(document) for document in documents]
+        return await self._sealing.opened(documents)
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
         """In the next group commit. Raises Unavailable: the fate is unknown, or too many wait."""
@@ -123,7 +139,7 @@ class Notifications(Claims, InboxQueries):
     async def by_idempotency_key(self, key: str) -> Notification | None:
         with translated():
             document = await self._majority.find_one({"idempotency.key": key})
-        return to_notification(document) if document else None
+        return (await self.opened([document]))[0] if document else None
 
     async def release_idempotency_key(self, key: str, older_than: datetime) -> bool:
         with translated():
@@ -135,7 +151,8 @@ class Notifications(Claims, InboxQueries):
         """One, with the deliveries of its siblings. Another's is NotFound: ownership is in the query."""
         match = {"_id": {"$gte": notification_id, "$lt": notification_id + "~~"}} | visible_to(caller)
         with translated():
-            parts = [to_notification(d) async for d in self._majority.find(match, sort=[("_id", 1)])]
+            documents = [d async for d in self._majority.find(match, sort=[("_id", 1)])]
+        parts = await self.opened(documents)
         if not parts or parts[0].id != notification_id:
             raise NotFound("There is no such notification.")
         for sibling in parts[1:]:

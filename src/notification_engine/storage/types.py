@@ -72,6 +72,7 @@ def _document(given: NotificationType) -> Document:
         "on_unknown": given.on_unknown and str(given.on_unknown),
         "transactional": given.transactional,
         "template": given.template,
+        "sensitive": given.sensitive,
     }
 
 
@@ -87,4 +88,5 @@ def _type(document: Document) -> NotificationType:
         template=document["template"],
         overridden=True,
         updated_at=document["updated_at"],
+        sensitive=document.get("sensitive", False),
     )

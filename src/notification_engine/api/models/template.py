@@ -163,7 +163,8 @@ class PreviewOut(Strict):
 
 
 class TypeIn(Strict):
-    """`on_unknown` null: by the priority. `transactional`: what the recipient asked for, never to be unsubscribed."""
+    """`on_unknown` null: by the priority. `transactional`: what the recipient asked for, never to be unsubscribed.
+    `sensitive`: title, body, data and actions are stored encrypted, and shown to nobody but the recipient."""
 
     description: Annotated[Text, Field(max_length=500)] = ""
     channels: Channels = (Channel.IN_APP,)
@@ -171,6 +172,7 @@ class TypeIn(Strict):
     on_unknown: OnUnknown | None = None
     transactional: bool = False
     template: TemplateKey | None = None
+    sensitive: bool = False
 
 
 class TypeChangeIn(Strict):
@@ -182,6 +184,7 @@ class TypeChangeIn(Strict):
     on_unknown: OnUnknown | None = None
     transactional: bool | None = None
     template: TemplateKey | None = None
+    sensitive: bool | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "TypeChangeIn":
@@ -207,6 +210,7 @@ class TypeOut(Strict):
     on_unknown: OnUnknown | None
     transactional: bool
     template: str | None
+    sensitive: bool
     builtin: bool
     overridden: bool
     updated_at: datetime | None
