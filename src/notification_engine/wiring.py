@@ -171,7 +171,10 @@ class Engine:
     async def _open_keys(self) -> None:
         try:
             await self.data_keys.open()
-        except Unavailable as error:
+        except (ConfigurationError, Unavailable) as error:
+            await self.data_keys.close()
+            if isinstance(error, ConfigurationError):
+                raise
             raise ConfigurationError(f"The data keys cannot be read, so nothing is sent. {error}") from None
 
     async def drain(self) -> None:
@@ -474,6 +477,7 @@ class Engine:
             if isinstance(relay.provider, SendGridProvider | SmtpProvider):
                 name = "SENDGRID_API_KEY" if isinstance(relay.provider, SendGridProvider) else "SMTP_PASSWORD"
                 apply[name] = partial(self._new_provider_secret, relay.provider)
+        apply["VAULT_TOKEN"] = self._new_vault_token
         return SecretRefresh(self.settings.sources, self._renew, apply, self.settings.SECRETS_REFRESH_SECONDS)
 
     def _renew(self, values: Mapping[str, str]) -> set[str]:
@@ -489,6 +493,11 @@ class Engine:
             self.data_keys.local.add(s.field_key, s.former_field_keys)
             await self.data_keys.rotate()
             await self.endpoints.reseal()
+
+    async def _new_vault_token(self, variable: str) -> None:
+        token = _revealed(self.settings.VAULT_TOKEN) or ""
+        self.settings.sources.renew_token(token)
+        self.data_keys.renew_token(token)
 
     async def _new_provider_secret(self, provider: SendGridProvider | SmtpProvider, variable: str) -> None:
         provider.renew(_revealed(getattr(self.settings, variable)) or "")

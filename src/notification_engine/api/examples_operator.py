@@ -46,6 +46,7 @@ _TYPE = {
     "on_unknown": "hold",
     "transactional": False,
     "template": "build.finished",
+    "sensitive": False,
     "builtin": False,
     "overridden": True,
     "updated_at": _AT,

@@ -114,6 +114,8 @@ class KmsKeys:
             DestinationEncryptionContext=bound,
         )
 
+    def renew_token(self, token: str) -> None: ...
+
     async def close(self) -> None:
         await self._client.close()
 

@@ -87,6 +87,10 @@ class SecretSources:
     def names(self) -> frozenset[str]:
         return frozenset(self._files) | frozenset(self._references)
 
+    def renew_token(self, token: str) -> None:
+        if self._vault is not None:
+            self._vault.token = token
+
     async def read(self) -> tuple[dict[str, str], dict[str, str]]:
         """The values, and for each variable that could not be read what is wrong with it."""
         values, problems = self.read_files()

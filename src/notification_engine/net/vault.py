@@ -111,6 +111,9 @@ class VaultKeys:
             raise Unavailable("VAULT_ADDR: Vault's answer holds no ciphertext.", retry_after=5)
         return text.encode()
 
+    def renew_token(self, token: str) -> None:
+        self.vault.token = token
+
     async def close(self) -> None:
         await self.vault.close()
 

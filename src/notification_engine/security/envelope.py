@@ -118,6 +118,9 @@ class KeyWrapper(Protocol):
         """What this keeper's former key wrapped, wrapped by its present one."""
         ...
 
+    def renew_token(self, token: str) -> None:
+        """Of the keeper, where it is asked with one."""
+
     async def close(self) -> None: ...
 
 
@@ -170,6 +173,7 @@ class LocalKeys:
                 continue
         return self._legacy[-1].decrypt(sealed)
 
+    def renew_token(self, token: str) -> None: ...
     async def close(self) -> None: ...
 
 

@@ -80,6 +80,11 @@ class DataKeys:
                 done += await self._rewrap(document)
         return done
 
+    def renew_token(self, token: str) -> None:
+        """Of the keepers that are asked with one."""
+        for wrapper in self._wrappers.values():
+            wrapper.renew_token(token)
+
     async def close(self) -> None:
         for wrapper in self._wrappers.values():
             await wrapper.close()

@@ -40,6 +40,7 @@ TYPE_EXAMPLE: dict[str, Any] = {
     "on_unknown": "hold",
     "transactional": False,
     "template": "shop.order_sent",
+    "sensitive": False,
 }
 
 Source = Annotated[Text, Field(max_length=MAX_PART_BYTES, pattern=r"^[^\x00]*$")]
