@@ -87,7 +87,7 @@ from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.claims import Claims
 from notification_engine.storage.connection import Database
-from notification_engine.storage.data_keys import DERIVED, EVENTS, USERS, WEBHOOKS, DataKeys
+from notification_engine.storage.data_keys import DERIVED, EVENTS, SUPPRESSIONS, USERS, WEBHOOKS, DataKeys
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.feedback import Feedback as FeedbackStore
 from notification_engine.storage.history import History
@@ -241,7 +241,7 @@ class Engine:
         self.attachments = Attachments(self.database)
         self.audit = AuditLog(self.database)
         self.preferences = Preferences(self.database, self.audit)
-        self.suppressions = Suppressions(self.database, self.audit)
+        self.suppressions = Suppressions(self.database, self.audit, self.data_keys.sealer(SUPPRESSIONS))
         self.endpoints = Endpoints(self.database, self.data_keys.sealer(WEBHOOKS))
         self.interventions = Interventions(self.database, self.clock, self.audit)
         self._books = Ledgers(self.database, self.replica, self.clock)

@@ -8,9 +8,11 @@ import typer
 from notification_engine.cli import server
 from notification_engine.domain.errors import Unavailable
 from notification_engine.settings import Settings, load_settings
+from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
-from notification_engine.storage.data_keys import WEBHOOKS, DataKeys
+from notification_engine.storage.data_keys import SUPPRESSIONS, WEBHOOKS, DataKeys
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.storage.suppressions import Suppressions
 from notification_engine.wiring import key_wrappers
 
 Work = Callable[[Database, DataKeys], Awaitable[None]]
@@ -24,8 +26,9 @@ def status() -> None:
         for state in states:
             told = "current" if state.current else "needs `keys rotate`"
             typer.echo(f"{state.purpose:<16}  {state.master}  since {state.created_at:%Y-%m-%d}  {told}")
-        if waiting := await Endpoints(database, keys.sealer(WEBHOOKS)).legacy():
-            typer.echo(f"webhook secrets of the former format: {waiting}  needs `keys rotate`")
+        waiting = await Endpoints(database, keys.sealer(WEBHOOKS)).legacy() + await _list(database, keys).legacy()
+        if waiting:
+            typer.echo(f"webhook secrets and suppressed addresses of the former format: {waiting}  needs `keys rotate`")
         if not states:
             typer.echo("There are no data keys yet; the engine's first start makes them.")
         if waiting or not all(state.current for state in states):
@@ -46,8 +49,13 @@ def rotate(
         typer.echo(f"Data keys wrapped by {keys.wrapper.master}: {done} of {total}; the others were already.")
         resealed = await Endpoints(database, keys.sealer(WEBHOOKS)).reseal()
         typer.echo(f"Webhook secrets brought to the present format: {resealed}")
+        typer.echo(f"Suppressed addresses brought to the present format: {await _list(database, keys).reseal()}")
 
     _run(work)
+
+
+def _list(database: Database, keys: DataKeys) -> Suppressions:
+    return Suppressions(database, AuditLog(database), keys.sealer(SUPPRESSIONS))
 
 
 def _run(work: Work) -> None:

@@ -12,7 +12,7 @@ from tests.integration.conftest import API, Running, Start, message
 from tests.servers.callbacks import TOPIC, SendGridSigner, Sns
 from tests.servers.smtp import CUT, Mailbox
 
-from notification_engine.storage.data_keys import EVENTS
+from notification_engine.storage.data_keys import EVENTS, SUPPRESSIONS
 
 KEPT = (
     "notifications",
@@ -65,6 +65,8 @@ class Fed:
         stored = {name: [d async for d in database.collection(name).find({}, sort=[("_id", 1)])] for name in KEPT}
         events, sealer = "notification_provider_events", self.running.engine.data_keys.sealer(EVENTS)
         stored[events] = [bson.decode(sealer.open(d.pop("sealed"), d["_id"])) | d for d in stored[events]]
+        sealer, name = self.running.engine.data_keys.sealer(SUPPRESSIONS), "notification_suppressions"
+        stored[name] = [d | {"address": sealer.open(d["address"], d["_id"]).decode()} for d in stored[name]]
         return stored
 
     async def suppressed(self) -> dict[str, str]:
