@@ -92,6 +92,7 @@ class Settings(BaseSettings):
         "local", description="Who keeps the master key: FIELD_ENCRYPTION_KEY, AWS KMS or HashiCorp Vault's transit."
     )
     AWS_KMS_KEY_ID: str | None = Field(None, description="Id, ARN or alias of the KMS key; needed with `aws_kms`.")
+    AWS_KMS_KEY_ID_PREVIOUS: str | None = Field(None, description="The key before it, until `keys rotate` has run.")
     AWS_KMS_ENDPOINT_URL: str | None = Field(None, pattern=URL_PATTERN, description="Where KMS is, if not AWS.")
     AWS_SECRETS_ENDPOINT_URL: str | None = Field(
         None, pattern=URL_PATTERN, description="Where Secrets Manager is, if not AWS."

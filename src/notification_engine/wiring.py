@@ -617,7 +617,8 @@ def key_wrappers(s: Settings) -> list[KeyWrapper]:
         from notification_engine.net.aws import AwsAccess, KmsKeys  # heavy: only where KMS is configured
 
         ids = _revealed(s.AWS_ACCESS_KEY_ID), _revealed(s.AWS_SECRET_ACCESS_KEY)
-        wrappers["aws_kms"] = KmsKeys(s.AWS_KMS_KEY_ID, AwsAccess(s.AWS_REGION, *ids, s.AWS_KMS_ENDPOINT_URL))
+        access = AwsAccess(s.AWS_REGION, *ids, s.AWS_KMS_ENDPOINT_URL)
+        wrappers["aws_kms"] = KmsKeys(s.AWS_KMS_KEY_ID, access, previous=s.AWS_KMS_KEY_ID_PREVIOUS)
     if s.VAULT_ADDR and s.VAULT_TRANSIT_KEY:
         from notification_engine.net.vault import Vault, VaultKeys  # as little used
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import typer
 
 from notification_engine.cli import server
+from notification_engine.cli.backup import Bars
 from notification_engine.domain.errors import Unavailable
 from notification_engine.settings import Settings, load_settings
 from notification_engine.storage.audit import AuditLog
@@ -44,12 +45,18 @@ def rotate(
 
     async def work(database: Database, keys: DataKeys) -> None:
         await keys.open()
-        total = len(await keys.status())
-        done = await keys.rotate(everything=everything)
+        total, bars = len(await keys.status()), Bars()
+        bars.begin("Data keys", total)
+        done = await keys.rotate(everything=everything, advance=bars.advance)
+        bars.end()
         typer.echo(f"Data keys wrapped by {keys.wrapper.master}: {done} of {total}; the others were already.")
         resealed = await Endpoints(database, keys.sealer(WEBHOOKS)).reseal()
         typer.echo(f"Webhook secrets brought to the present format: {resealed}")
-        typer.echo(f"Suppressed addresses brought to the present format: {await _list(database, keys).reseal()}")
+        listed = _list(database, keys)
+        bars.begin("Suppressed addresses", await listed.legacy())
+        brought = await listed.reseal(bars.advance)
+        bars.end()
+        typer.echo(f"Suppressed addresses brought to the present format: {brought}")
 
     _run(work)
 

@@ -28,6 +28,15 @@ _PASSING = frozenset(
         "ThrottlingException",
     }
 )
+_ANOTHER_KEY = frozenset({"IncorrectKeyException", "AccessDeniedException"})  # the second where no rights remain
+
+
+class Refused(ConfigurationError):
+    """By AWS, with its code."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class AwsClient:
                 raise Unavailable(
                     f"{variable}: AWS {self._service} is not available ({code}).", retry_after=5
                 ) from None
-            raise ConfigurationError(f"{variable}: AWS {self._service} refuses it ({code}).") from None
+            raise Refused(f"{variable}: AWS {self._service} refuses it ({code}).", code) from None
         except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ParamValidationError) as error:
             raise ConfigurationError(f"{variable}: AWS {self._service}: {type(error).__name__}.") from None
         except (boto.BotoCoreError, boto.HTTPClientError, TimeoutError, OSError) as error:
@@ -87,12 +96,14 @@ class AwsClient:
 
 
 class KmsKeys:
-    """A `security.envelope.KeyWrapper` on a symmetric key of KMS. What a key is for is the encryption context."""
+    """A `security.envelope.KeyWrapper` on a symmetric key of KMS. What a key is for is the encryption context. Each
+    call names the key: whoever can write to the database could else bring in what another key of theirs wrapped."""
 
     name = "aws_kms"
 
-    def __init__(self, key_id: str, access: AwsAccess) -> None:
+    def __init__(self, key_id: str, access: AwsAccess, *, previous: str | None = None) -> None:
         self._key_id = key_id
+        self._known = (key_id, previous) if previous else (key_id,)
         self._client = AwsClient("kms", access)
         self.master = f"{self.name}:{key_id}"
 
@@ -100,19 +111,20 @@ class KmsKeys:
         return await self._blob("encrypt", KeyId=self._key_id, Plaintext=plain, EncryptionContext=_context(context))
 
     async def unwrap(self, wrapped: bytes, context: str) -> bytes:
-        """The blob says by which key of the account, so that one before this still opens."""
-        arguments = {"CiphertextBlob": wrapped, "EncryptionContext": _context(context)}
-        return bytes((await self._client.call("decrypt", "AWS_KMS_KEY_ID", **arguments))["Plaintext"])
+        for key in self._known[:-1]:
+            try:
+                return await self._decrypt(key, wrapped, context)
+            except Refused as error:
+                if error.code not in _ANOTHER_KEY:
+                    raise
+        return await self._decrypt(self._known[-1], wrapped, context)
 
     async def rewrap(self, wrapped: bytes, context: str) -> bytes:
-        bound = _context(context)
-        return await self._blob(
-            "re_encrypt",
-            CiphertextBlob=wrapped,
-            SourceEncryptionContext=bound,
-            DestinationKeyId=self._key_id,
-            DestinationEncryptionContext=bound,
-        )
+        return await self.wrap(await self.unwrap(wrapped, context), context)
+
+    async def _decrypt(self, key: str, wrapped: bytes, context: str) -> bytes:
+        arguments = {"KeyId": key, "CiphertextBlob": wrapped, "EncryptionContext": _context(context)}
+        return bytes((await self._client.call("decrypt", "AWS_KMS_KEY_ID", **arguments))["Plaintext"])
 
     def renew_token(self, token: str) -> None: ...
 

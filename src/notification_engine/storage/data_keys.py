@@ -4,7 +4,7 @@ Invariant: an engine that cannot unwrap all of them does not start; so a wrong m
 send, and never a second set of keys is made beside the first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +45,7 @@ class DataKeys:
         self._collection = database.collection(COLLECTION)
         self._majority = database.majority(COLLECTION)
         self._endpoints = database.majority("notification_webhook_endpoints")
+        self._users = database.majority("notification_user_keys")
         self._wrappers: Mapping[str, KeyWrapper] = {wrapper.name: wrapper for wrapper in wrappers}
         self.wrapper = wrappers[0]
         self.local = next((w for w in wrappers if isinstance(w, LocalKeys)), None)
@@ -63,6 +64,8 @@ class DataKeys:
         stored = {document["_id"]: document for document in await self._stored()}
         if not stored:
             await self._refuse_foreign_secrets()
+        if USERS not in stored:
+            await self._refuse_orphans()
         for purpose in PURPOSES:
             document = stored.get(purpose) or await self._create(purpose)
             self._keys[purpose] = await self._unwrapped(document)
@@ -71,13 +74,14 @@ class DataKeys:
         master = self.wrapper.master
         return [KeyState(d["_id"], d["master"], d["master"] == master, d["created_at"]) for d in await self._stored()]
 
-    async def rotate(self, *, everything: bool = False) -> int:
+    async def rotate(self, *, everything: bool = False, advance: Callable[[int], None] = lambda count: None) -> int:
         """Wraps anew what another master key wrapped, or all; how many. Broken off, it goes on where it was: what is
         done is known by its master, and a replica that does the same meanwhile is not overwritten."""
         done = 0
         for document in await self._stored():
             if everything or document["master"] != self.wrapper.master:
                 done += await self._rewrap(document)
+            advance(1)
         return done
 
     def renew_token(self, token: str) -> None:
@@ -136,6 +140,15 @@ class DataKeys:
             same = {"_id": document["_id"], "wrapped": document["wrapped"]}
             result = await self._collection.update_one(same, {"$set": values})
         return result.modified_count
+
+    async def _refuse_orphans(self) -> None:
+        """Users' keys without the data key that seals them: new ones would hide that the old ones are lost."""
+        with translated():
+            orphan = await self._users.find_one({}, {"_id": 1})
+        if orphan is not None and not await self._stored():
+            raise ConfigurationError(
+                f"{COLLECTION}: the data keys are gone while users' keys are there; restore a backup that holds both."
+            )
 
     async def _refuse_foreign_secrets(self) -> None:
         """Before the first data keys are made: webhook secrets that an older engine sealed must open with this key."""

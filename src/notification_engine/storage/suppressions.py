@@ -4,7 +4,7 @@ Invariant: a document's id is a keyed hash of channel and address, and the addre
 before that stored (`suppression_id`, in clear) is found too, and brought over when it is met or by `reseal`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from pymongo import UpdateOne
@@ -144,13 +144,14 @@ class Suppressions:
         with translated():
             return await self._collection.count_documents({"address": {"$type": "string"}})
 
-    async def reseal(self) -> int:
-        """Brings over all that an engine before this stored; how many. Repeatable."""
+    async def reseal(self, advance: Callable[[int], None] = lambda count: None) -> int:
+        """Brings over all that an engine before this stored; how many. Repeatable; `advance` hears of each batch."""
         done = 0
         with translated():
             found = [d["_id"] async for d in self._collection.find({"address": {"$type": "string"}}, {"_id": 1})]
         for start in range(0, len(found), IMPORT_BATCH):
             done += await self._bring_over(found[start : start + IMPORT_BATCH])
+            advance(len(found[start : start + IMPORT_BATCH]))
         return done
 
     async def _bring_over(self, legacy_ids: Sequence[str]) -> int:

@@ -61,6 +61,14 @@ async def test_a_key_of_kms_that_is_disabled_or_unknown_is_refused_by_its_variab
     await unknown.close()
 
 
+async def test_a_data_key_moves_from_one_key_of_kms_to_another(start: Start, aws: str) -> None:
+    first, second = await kms_key(aws), await kms_key(aws)
+    await start(**of_kms(aws, first))
+    moved = await start(**of_kms(aws, second), AWS_KMS_KEY_ID_PREVIOUS=first)
+    assert await moved.engine.data_keys.rotate() == len(PURPOSES)
+    await start(**of_kms(aws, second))
+
+
 async def test_a_keeper_that_is_away_stops_the_start_and_says_which(start: Start, vault: Vault) -> None:
     vault.sealed = True
     with pytest.raises(ConfigurationError, match="VAULT_ADDR: Vault answered HTTP 503"):

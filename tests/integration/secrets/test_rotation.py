@@ -126,3 +126,12 @@ async def test_links_to_unsubscribe_outlive_every_master_key(start: Start) -> No
     assert [last.engine.unsubscribe_tokens.open(link) is not None for link in links] == [True, True]
     status, _ = await last.call("GET", "/types", as_=token("op", Role.OPERATOR))
     assert status == 200
+
+
+async def test_no_second_set_of_keys_is_made_where_the_first_is_lost(start: Start) -> None:
+    running = await start()
+    await running.accept(message("u1"))
+    await running.engine.database.collection("notification_data_keys").delete_many({})
+    with pytest.raises(ConfigurationError, match=r"^notification_data_keys: the data keys are gone"):
+        await start()
+    assert await running.engine.database.collection("notification_data_keys").count_documents({}) == 0
