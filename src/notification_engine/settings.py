@@ -3,33 +3,51 @@
 A bad value is refused at start with the name of its variable; no secret's value is ever shown.
 """
 
+import asyncio
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.errors import MessageError
 from email.headerregistry import Address
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.domain.rate_limit import RateClass, RateLimit, parse_rate
 from notification_engine.net.guard import Guard
+from notification_engine.net.secret_sources import (
+    AWS_PREFIX,
+    VAULT_PREFIX,
+    Reference,
+    SecretSources,
+    is_reference,
+    parse_reference,
+)
+from notification_engine.net.vault import Vault
 from notification_engine.realtime.redis_address import RedisAddress, parse_redis_url
 from notification_engine.security.sendgrid import SendGridSignature
 from notification_engine.security.sns import TOPIC_PATTERN
 from notification_engine.security.tokens import SYMMETRIC
 
+if TYPE_CHECKING:
+    from notification_engine.net.aws import AwsAccess
+
+PENDING = "a reference that is not read yet"  # stands for it while the stores are not known
 MIN_DISTINCT = 8  # characters; 32 random hexadecimal digits have fewer once in 25 million
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = frozenset({"your-secret-key-here", "your-production-secret-key-256-bits"})
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's MongoDB takes
 ORIGIN_PATTERN = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"  # as browsers write it
+URL_PATTERN = r"^https?://[^\s/]+"
+VAULT_PATH = r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$"
 PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 JWKS_PATTERN = r"^https?://[^\s/@#]+(/[^\s#]*)?$"
 
@@ -88,7 +106,29 @@ class Settings(BaseSettings):
     )
     JWT_ACCESS_TOKEN_EXPIRE_MINUTES: Positive = Field(30, description="Life of a token that the engine makes, minutes.")
     FIELD_ENCRYPTION_KEY: SecretStr | None = Field(
-        None, description="Encrypts webhook secrets at rest; derived from JWT_SECRET_KEY when unset."
+        None, description="Master key: wraps the keys of what is encrypted at rest; unset: derived from JWT_SECRET_KEY."
+    )
+    FIELD_ENCRYPTION_KEY_PREVIOUS: SecretStr | None = Field(
+        None, description="Former master keys that still open, one a line, until `notification-engine keys rotate`."
+    )
+    MASTER_KEY_PROVIDER: Literal["local", "aws_kms", "vault"] = Field(
+        "local", description="Who keeps the master key: FIELD_ENCRYPTION_KEY, AWS KMS or HashiCorp Vault's transit."
+    )
+    AWS_KMS_KEY_ID: str | None = Field(None, description="Id, ARN or alias of the KMS key; needed with `aws_kms`.")
+    AWS_KMS_KEY_ID_PREVIOUS: str | None = Field(None, description="The key before it, until `keys rotate` has run.")
+    AWS_KMS_ENDPOINT_URL: str | None = Field(None, pattern=URL_PATTERN, description="Where KMS is, if not AWS.")
+    AWS_SECRETS_ENDPOINT_URL: str | None = Field(
+        None, pattern=URL_PATTERN, description="Where Secrets Manager is, if not AWS."
+    )
+    VAULT_ADDR: str | None = Field(None, pattern=URL_PATTERN, description="Address of Vault; https in production.")
+    VAULT_TOKEN: SecretStr | None = Field(None, description="Its token; give it as VAULT_TOKEN_FILE where you can.")
+    VAULT_NAMESPACE: str | None = Field(None, description="Namespace of Vault Enterprise; unset: none.")
+    VAULT_TRANSIT_MOUNT: str = Field("transit", pattern=VAULT_PATH, description="Mount of the transit engine.")
+    VAULT_TRANSIT_KEY: str | None = Field(
+        None, pattern=VAULT_PATH, description="Name of the transit key; needed with `vault`."
+    )
+    SECRETS_REFRESH_SECONDS: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        300, description="How often secrets given as a file or a reference are read again, seconds; 0: never."
     )
 
     NOTIFICATION_DAEMON_ENABLED: bool = Field(
@@ -213,7 +253,7 @@ class Settings(BaseSettings):
     PSEUDONYM_KEY: SecretStr | None = Field(
         None,
         description="Keys what stands for erased users in the audit log and ERASURE_LOG_FILE; never change it. "
-        "Derived from FIELD_ENCRYPTION_KEY when unset.",
+        "When unset, a data key stands in for it.",
     )
     ERASURE_LOG_FILE: Path | None = Field(
         None,
@@ -242,6 +282,8 @@ class Settings(BaseSettings):
     @property
     def development(self) -> bool:
         return self.ENVIRONMENT == "development"
+
+    _sources: SecretSources = PrivateAttr(default_factory=lambda: SecretSources({}, {}))
 
     @property
     def redis_address(self) -> RedisAddress | None:
@@ -274,8 +316,28 @@ class Settings(BaseSettings):
         return self.FIELD_ENCRYPTION_KEY.get_secret_value() if self.FIELD_ENCRYPTION_KEY else self.jwt_secret
 
     @property
-    def pseudonym_key(self) -> str:
-        return self.PSEUDONYM_KEY.get_secret_value() if self.PSEUDONYM_KEY else self.field_key
+    def pseudonym_key(self) -> str | None:
+        return self.PSEUDONYM_KEY.get_secret_value() if self.PSEUDONYM_KEY else None
+
+    @property
+    def former_field_keys(self) -> tuple[str, ...]:
+        """What opens beside `field_key`. Who gives a master key of its own for the first time had JWT_SECRET_KEY."""
+        given = tuple(_lines(self.FIELD_ENCRYPTION_KEY_PREVIOUS))
+        return (*given, self.jwt_secret) if self.FIELD_ENCRYPTION_KEY else given
+
+    @property
+    def sources(self) -> SecretSources:
+        """Where the secrets come from that are not in the environment itself."""
+        return self._sources
+
+    def renewed(self, values: Mapping[str, str]) -> tuple["Settings", set[str]]:
+        """With new values of secrets, and which differ. Raises ConfigurationError as a start would."""
+        given = {name: _typed(name, value) for name, value in values.items()}
+        changed = {name for name, value in given.items() if getattr(self, name) != value}
+        settings = self.model_copy(update=given) if changed else self
+        if problems := _problems(settings):
+            raise ConfigurationError("\n".join(problems))
+        return settings, changed
 
 
 class _Given(Settings):
@@ -298,9 +360,74 @@ def load_settings(*, development: bool = False) -> Settings:
     return settings
 
 
+ADDRESSES = {"MONGODB_URL", "REDIS_URL"}  # they may hold a password
+SECRETS = tuple(n for n, f in Settings.model_fields.items() if "SecretStr" in str(f.annotation) or n in ADDRESSES)
+BOOTSTRAP = {AWS_PREFIX: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), VAULT_PREFIX: ("VAULT_TOKEN",)}
+
+
+def _typed(name: str, value: str) -> SecretStr | str:
+    return value if name in ADDRESSES else SecretStr(value)
+
+
 def _read() -> Settings:
+    """Files first, because what reaches a secret store may stand in one; then what the stores hold."""
+    layers = [{k: v for k, v in layer.items() if v} for layer in (os.environ, dotenv_values(".env"))]
+    files, references, problems = _places(layers)
+    from_files, unread = SecretSources(files, {}).read_files()
+    problems += unread.values()
+    if problems:
+        raise ConfigurationError("\n".join(sorted(problems)))
+    settings = _validated(from_files | dict.fromkeys(references, PENDING)) if references else _validated(from_files)
+    sources = _sources(settings, files, references)
+    if references:
+        with ThreadPoolExecutor(1) as pool:  # whether or not a loop runs here already
+            fetched, unread = pool.submit(asyncio.run, sources.read()).result()
+        if unread:
+            raise ConfigurationError("\n".join(sorted(unread.values())))
+        settings = _validated(fetched)
+    settings._sources = sources
+    return settings
+
+
+def _places(layers: Sequence[Mapping[str, str | None]]) -> tuple[dict[str, Path], dict[str, Reference], list[str]]:
+    """Of each secret that is not given outright: its file or its reference. The environment wins over `.env`."""
+    files: dict[str, Path] = {}
+    references: dict[str, Reference] = {}
+    problems: list[str] = []
+    for name in SECRETS:
+        pairs = ((layer.get(name), layer.get(f"{name}_FILE")) for layer in layers)
+        given, file = next((pair for pair in pairs if any(pair)), (None, None))
+        if given and file:
+            problems.append(f"{name}: {name}_FILE is given too; give one of the two.")
+        elif file:
+            files[name] = Path(file)
+        elif given and is_reference(given):
+            if any(given.startswith(prefix) and name in own for prefix, own in BOOTSTRAP.items()):
+                problems.append(f"{name}: it opens the secret store, so it cannot stand there; give {name}_FILE.")
+                continue
+            try:
+                references[name] = parse_reference(name, given)
+            except ConfigurationError as error:
+                problems.append(str(error))
+    return files, references, problems
+
+
+def _sources(s: Settings, files: Mapping[str, Path], references: Mapping[str, Reference]) -> SecretSources:
+    token = s.VAULT_TOKEN.get_secret_value() if s.VAULT_TOKEN else ""
+    vault = Vault(s.VAULT_ADDR, token, namespace=s.VAULT_NAMESPACE) if s.VAULT_ADDR and token else None
+    return SecretSources(files, references, aws=_aws_access(s) if references else None, vault=vault)
+
+
+def _aws_access(s: Settings) -> "AwsAccess":
+    from notification_engine.net.aws import AwsAccess  # heavy: only where a reference needs it
+
+    id_, secret = (key.get_secret_value() if key else None for key in (s.AWS_ACCESS_KEY_ID, s.AWS_SECRET_ACCESS_KEY))
+    return AwsAccess(s.AWS_REGION, id_, secret, s.AWS_SECRETS_ENDPOINT_URL)
+
+
+def _validated(secret: Mapping[str, str]) -> Settings:
     try:
-        return _Given()
+        return _Given(**{name: _typed(name, value) for name, value in secret.items()})  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}." for e in error.errors(include_input=False)]
         raise ConfigurationError("\n".join(lines)) from None
@@ -346,6 +473,7 @@ def _problems(s: Settings) -> list[str]:
     if s.MONGODB_URL is not None and not s.MONGODB_URL.startswith(("mongodb://", "mongodb+srv://")):
         problems.append("MONGODB_URL: must begin with mongodb:// or mongodb+srv://.")
     problems += _redis_problems(s)
+    problems += _keeper_problems(s)
     if s.STRUCTURED_LOGGING and s.LOG_FORMAT == "console":
         problems.append("LOG_FORMAT: console contradicts STRUCTURED_LOGGING=true.")
     if s.LOG_FILE is not None and not _writable(s.LOG_FILE):
@@ -365,6 +493,20 @@ def _token_problems(s: Settings) -> list[str]:
     if not s.development and not s.JWT_JWKS_URL.startswith("https://"):
         return ["JWT_JWKS_URL: must begin with https:// with ENVIRONMENT=production."]
     return []
+
+
+def _keeper_problems(s: Settings) -> list[str]:
+    """Which variable the keeper of the master key lacks."""
+    needs: dict[str, list[tuple[str, object]]] = {
+        "local": [],
+        "aws_kms": [("AWS_KMS_KEY_ID", s.AWS_KMS_KEY_ID)],
+        "vault": [(name, getattr(s, name)) for name in ("VAULT_ADDR", "VAULT_TOKEN", "VAULT_TRANSIT_KEY")],
+    }
+    provider = s.MASTER_KEY_PROVIDER
+    problems = [f"{name}: needed with MASTER_KEY_PROVIDER={provider}." for name, v in needs[provider] if not v]
+    if s.VAULT_ADDR is not None and not s.development and not s.VAULT_ADDR.startswith("https://"):
+        problems.append("VAULT_ADDR: must begin with https:// with ENVIRONMENT=production.")
+    return problems
 
 
 def _redis_problems(s: Settings) -> list[str]:
@@ -400,7 +542,9 @@ def _secret_problems(s: Settings) -> list[str]:
     if s.FIELD_ENCRYPTION_KEY is not None:
         needed["FIELD_ENCRYPTION_KEY"] = s.field_key
     if s.PSEUDONYM_KEY is not None:
-        needed["PSEUDONYM_KEY"] = s.pseudonym_key
+        needed["PSEUDONYM_KEY"] = s.pseudonym_key or ""
+    for number, former in enumerate(_lines(s.FIELD_ENCRYPTION_KEY_PREVIOUS), 1):
+        needed[f"FIELD_ENCRYPTION_KEY_PREVIOUS, line {number}"] = former
     problems = []
     for name, secret in needed.items():
         if secret in SAMPLE_SECRETS:
@@ -410,6 +554,11 @@ def _secret_problems(s: Settings) -> list[str]:
         elif len(set(secret)) < MIN_DISTINCT:
             problems.append(f"{name}: too easy to guess; make another (e.g. `openssl rand -hex 32`).")
     return problems
+
+
+def _lines(secret: SecretStr | None) -> list[str]:
+    given = secret.get_secret_value() if secret else ""
+    return [line.strip() for line in given.splitlines() if line.strip()]
 
 
 def _address_problems(s: Settings) -> list[str]:
@@ -469,7 +618,7 @@ def masked(settings: Settings) -> Mapping[str, str]:
     for name, value in settings.model_dump().items():
         if isinstance(value, SecretStr):
             shown[name] = "********"
-        elif name in {"MONGODB_URL", "REDIS_URL"} and value:
+        elif name in ADDRESSES and value:
             shown[name] = _masked_address(value)
         else:
             shown[name] = "" if value is None else str(value)

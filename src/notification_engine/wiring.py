@@ -6,7 +6,9 @@ Order of life: `start` (database, migrations, loops), `drain` (readiness off, so
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version as package_version
@@ -56,6 +58,7 @@ from notification_engine.net.exchange import Session
 from notification_engine.net.fetch import Fetcher
 from notification_engine.net.guard import Guard
 from notification_engine.net.jwks import fetch_keys
+from notification_engine.net.secret_refresh import Apply, SecretRefresh
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.hub import Hub
 from notification_engine.realtime.invalidation import Invalidation
@@ -68,7 +71,7 @@ from notification_engine.rendering.email import EmailRenderer
 from notification_engine.rendering.pool import Pool, PoolLimits
 from notification_engine.rendering.renderer import PoolRenderer
 from notification_engine.security.api_keys import ApiKeyHash
-from notification_engine.security.field_encryption import FieldCipher
+from notification_engine.security.envelope import KeyWrapper, LocalKeys
 from notification_engine.security.jwks import KeyRing
 from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.security.sendgrid import SendGridSignature
@@ -101,6 +104,7 @@ from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.breakers import Breakers
 from notification_engine.storage.claims import Claims
 from notification_engine.storage.connection import Database
+from notification_engine.storage.data_keys import DERIVED, EVENTS, SUPPRESSIONS, USERS, WEBHOOKS, DataKeys
 from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.erasure_log import CHECKED, ErasureLog
 from notification_engine.storage.erasures import Erasures
@@ -115,10 +119,12 @@ from notification_engine.storage.preferences import Preferences
 from notification_engine.storage.reports import Reports
 from notification_engine.storage.retention import Retention
 from notification_engine.storage.revocations import Revocations
+from notification_engine.storage.sealing import Sealing
 from notification_engine.storage.suppressions import PersonalSuppressions, Suppressions
 from notification_engine.storage.templates import TemplateDocuments
 from notification_engine.storage.tickets import Tickets
 from notification_engine.storage.types import Types
+from notification_engine.storage.user_keys import UserKeys
 from notification_engine.storage.walk import Walk
 
 if TYPE_CHECKING:
@@ -184,6 +190,7 @@ class Engine:
         await until_primary(self.database, self.clock)
         if ran := await migrate(self.database):
             log.info("Migrations were run", migrations=ran)
+        await self._open_keys()
         if self._exclusive and (freed := await self.notifications.free_all()):
             log.info("Leases of a process that ended are free again", count=freed)
         await self.revocations.refresh()
@@ -193,6 +200,15 @@ class Engine:
         await self.health.run_once()
         for loop in self._loops:
             await loop.start()
+
+    async def _open_keys(self) -> None:
+        try:
+            await self.data_keys.open()
+        except (ConfigurationError, Unavailable) as error:
+            await self.data_keys.close()
+            if isinstance(error, ConfigurationError):
+                raise
+            raise ConfigurationError(f"The data keys cannot be read, so nothing is sent. {error}") from None
 
     async def drain(self) -> None:
         """Nothing new is begun; what is in flight may end."""
@@ -230,6 +246,7 @@ class Engine:
         await self.outbound.close()
         await self.providers_out.close()
         await self.aws_out.close()
+        await self.data_keys.close()
         await self.database.close()
 
     def _build_bus(self) -> "LocalBus | RedisBus":
@@ -253,6 +270,9 @@ class Engine:
         self.clock = Clock()
         self.metrics = Metrics(self._group)
         self.database = Database(url, s.MONGODB_DATABASE, pool_size=s.DATABASE_CONNECTION_POOL_SIZE)
+        self.data_keys = DataKeys(self.database, key_wrappers(s))
+        self.user_keys = UserKeys(self.database, self.data_keys.sealer(USERS))
+        self.sealing = Sealing(self.user_keys)
         self.notifications = Notifications(
             self.database,
             self.clock,
@@ -260,15 +280,16 @@ class Engine:
             several_daemons=not self._exclusive,
             observe_batch=self.metrics.committed,
             observe_claim=self.metrics.claimed,
+            sealing=self.sealing,
         )
         self.history = History(self.database)
         self.attachments = Attachments(self.database)
         self.tickets = Tickets(self.database)
-        self.pseudonyms = Pseudonyms(s.pseudonym_key)
+        self.pseudonyms = pseudonyms_by(s, self.data_keys)
         self.audit = AuditLog(self.database, self.clock, self.pseudonyms)
         self.preferences = Preferences(self.database, self.audit)
-        self.suppressions = Suppressions(self.database, self.audit)
-        self.endpoints = Endpoints(self.database, FieldCipher.from_secret(s.field_key))
+        self.suppressions = Suppressions(self.database, self.audit, self.data_keys.sealer(SUPPRESSIONS))
+        self.endpoints = Endpoints(self.database, self.data_keys.sealer(WEBHOOKS))
         self.interventions = Interventions(self.database, self.clock, self.audit)
         self._books = Ledgers(self.database, self.replica, self.clock)
         self.ledger = Ledger(self._books)
@@ -283,6 +304,7 @@ class Engine:
         self._invalidation.join("revocations", self.revocations)
         self.departed = Departed(self.clock)
         self._invalidation.join("departed", self.departed)
+        self._invalidation.join("user_keys", self.user_keys)
 
     def _build_templates(self) -> None:
         s = self.settings
@@ -303,7 +325,9 @@ class Engine:
         self.outbound = Outbound(self.guard, resolver=self._resolver)
         self.providers_out = Outbound(None)
         self.aws_out = Outbound(Guard(ports=(443,)), limit=4)
-        self.unsubscribe_tokens = UnsubscribeTokens(s.field_key)
+        self.unsubscribe_tokens = UnsubscribeTokens(
+            late=lambda: (self.data_keys.key(DERIVED).secret("unsubscribe"), s.field_key, *s.former_field_keys)
+        )
         self.email = EmailChannel(
             self._relays(),
             Attacher(self.attachments, self.outbound.session),
@@ -366,24 +390,27 @@ class Engine:
             patience_seconds=s.LEASE_SECONDS,
             departed=self.departed,
         )
-        self._events = FeedbackStore(self.database, self.clock)
-        self.data_protection, self.erasures = data_protection(
-            s,
-            self.database,
-            self.clock,
+        self._events = FeedbackStore(self.database, self.clock, self.sealing, self.data_keys.sealer(EVENTS))
+        others = (
+            self._events,
+            self.history,
+            self.preferences,
+            self.tickets,
+            self.endpoints,
+            self.api_keys,
+            *self._configured,
+        )
+        stores = Personal(
             self.audit,
             self.attachments,
-            (
-                self._events,
-                self.history,
-                self.preferences,
-                self.tickets,
-                self.endpoints,
-                self.api_keys,
-                *self._configured,
-            ),
+            self.suppressions,
+            self.sealing,
+            self.user_keys,
+            self.pseudonyms,
+            others,
             self.departed,
         )
+        self.data_protection, self.erasures = data_protection(s, self.database, self.clock, stores)
         self.feedback = Feedback(
             self._events,
             self.notifications,
@@ -423,7 +450,7 @@ class Engine:
             leeway=s.JWT_LEEWAY_SECONDS,
             keys=self.keys,
         )
-        hashing = ApiKeyHash(s.field_key)
+        hashing = ApiKeyHash(lambda: self.data_keys.key(DERIVED).secret("api keys"))
         self.access = Access(self.tokens, hashing, self.api_keys, self.revocations, leeway_seconds=s.JWT_LEEWAY_SECONDS)
         self.credentials = Credentials(
             self.tokens,
@@ -500,6 +527,9 @@ class Engine:
             self._loops.append(Sampler(self._reports, self.health, s.METRICS_RETENTION_DAYS))
         if s.HEALTH_CHECK_ENABLED:
             self._loops.append(self._checks)
+        if s.SECRETS_REFRESH_SECONDS and s.sources.names:
+            self.secret_refresh = self._refresh()
+            self._loops.append(self.secret_refresh)
         self.health.loops = daemon
 
     def _retention(self) -> RetentionLoop:
@@ -568,6 +598,40 @@ class Engine:
             ses=SnsSignature(topic, self._fetcher.certificate) if topic else None,
         )
 
+    def _refresh(self) -> SecretRefresh:
+        """What takes a new secret while it runs; the rest is told as `restart needed`."""
+        apply: dict[str, Apply] = dict.fromkeys(
+            ("JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEY", "FIELD_ENCRYPTION_KEY_PREVIOUS"), self._new_keys
+        )
+        for relay in self.email.relays:
+            if isinstance(relay.provider, SendGridProvider | SmtpProvider):
+                name = "SENDGRID_API_KEY" if isinstance(relay.provider, SendGridProvider) else "SMTP_PASSWORD"
+                apply[name] = partial(self._new_provider_secret, relay.provider)
+        apply["VAULT_TOKEN"] = self._new_vault_token
+        return SecretRefresh(self.settings.sources, self._renew, apply, self.settings.SECRETS_REFRESH_SECONDS)
+
+    def _renew(self, values: Mapping[str, str]) -> set[str]:
+        self.settings, changed = self.settings.renewed(values)
+        return changed
+
+    async def _new_keys(self, variable: str) -> None:
+        """The data keys are wrapped anew at once, so that a start with the new key alone finds them."""
+        s = self.settings
+        if variable == "JWT_SECRET_KEY":
+            self.tokens.renew(s.jwt_secret, s.JWT_ACCESS_TOKEN_EXPIRE_MINUTES * 60)
+        if self.data_keys.local is not None:
+            self.data_keys.local.add(s.field_key, s.former_field_keys)
+            await self.data_keys.rotate()
+            await self.endpoints.reseal()
+
+    async def _new_vault_token(self, variable: str) -> None:
+        token = _revealed(self.settings.VAULT_TOKEN) or ""
+        self.settings.sources.renew_token(token)
+        self.data_keys.renew_token(token)
+
+    async def _new_provider_secret(self, provider: SendGridProvider | SmtpProvider, variable: str) -> None:
+        provider.renew(_revealed(getattr(self.settings, variable)) or "")
+
     async def _accept_own(self, caller: Caller, request: NotificationRequest) -> AcceptedEvent:
         """What the engine itself has to tell; bound late, because accepting needs the lanes that tell it."""
         return await self.intake.accept(caller, request, idempotency_key=None)
@@ -582,42 +646,76 @@ def refuse_disabled_daemon(settings: Settings, role: EngineRole) -> None:
         raise ConfigurationError("NOTIFICATION_DAEMON_ENABLED: false contradicts --role daemon.")
 
 
-def data_protection(
-    s: Settings,
-    database: Database,
-    clock: Clock,
-    audit: AuditLog,
-    attachments: Attachments,
-    others: Sequence[PersonalData],
-    departed: Departed | None = None,
-) -> tuple[DataProtection, Erasures]:
-    """`others`: the stores that know a user without its notifications. Those found through the notifications come
-    before them, and the audit log last."""
-    pseudonyms = Pseudonyms(s.pseudonym_key)
-    notifications = PersonalNotifications(database, clock, pseudonyms.of)
-    erasures = Erasures(database, attachments, clock)
-    suppressions = PersonalSuppressions(database, pseudonyms.of)
-    collections: list[PersonalData] = [suppressions, attachments, *others, notifications, audit]
+def pseudonyms_by(s: Settings, keys: DataKeys) -> Pseudonyms:
+    """By PSEUDONYM_KEY, or by a secret that outlives each master key; then good once the data keys are open."""
+    return Pseudonyms(s.pseudonym_key or (lambda: keys.key(DERIVED).secret("pseudonyms")))
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """What data protection needs of the stores. `others`: those that know a user without its notifications."""
+
+    audit: AuditLog
+    attachments: Attachments
+    suppressions: Suppressions
+    sealing: Sealing
+    user_keys: UserKeys
+    pseudonyms: Pseudonyms
+    others: Sequence[PersonalData]
+    departed: Departed | None = None
+
+
+def data_protection(s: Settings, database: Database, clock: Clock, p: Personal) -> tuple[DataProtection, Erasures]:
+    """What is found through a user's notifications comes before them, the user's own key after all that it opens, and
+    the audit log last."""
+    pseudonym = p.pseudonyms.of
+    notifications = PersonalNotifications(database, clock, pseudonym, p.sealing)
+    erasures = Erasures(database, p.attachments, clock)
+    suppressions = PersonalSuppressions(database, p.suppressions, p.sealing, pseudonym)
+    collections: list[PersonalData] = [
+        suppressions,
+        p.attachments,
+        *p.others,
+        notifications,
+        p.user_keys,
+        p.audit,
+    ]
     path = s.ERASURE_LOG_FILE
-    listed = ErasureLog(path, pseudonyms.of(CHECKED)) if path else None
-    return DataProtection(collections, notifications, erasures, audit, pseudonyms, clock, listed, departed), erasures
+    listed = ErasureLog(path, lambda: pseudonym(CHECKED)) if path else None
+    protection = DataProtection(collections, notifications, erasures, p.audit, p.pseudonyms, clock, listed, p.departed)
+    return protection, erasures
 
 
-def lone_data_protection(s: Settings, database: Database, clock: Clock) -> DataProtection:
+@asynccontextmanager
+async def opened_keys(s: Settings, database: Database) -> AsyncIterator[DataKeys]:
+    """Of a command, without an engine. Raises ConfigurationError and Unavailable as a start would."""
+    keys = DataKeys(database, key_wrappers(s))
+    try:
+        await keys.open()
+        yield keys
+    finally:
+        await keys.close()
+
+
+def lone_data_protection(s: Settings, database: Database, clock: Clock, keys: DataKeys) -> DataProtection:
     """Of a command, without an engine."""
-    pseudonyms = Pseudonyms(s.pseudonym_key)
+    pseudonyms = pseudonyms_by(s, keys)
     audit = AuditLog(database, clock, pseudonyms)
+    user_keys = UserKeys(database, keys.sealer(USERS))
+    sealing = Sealing(user_keys)
     others: list[PersonalData] = [
-        FeedbackStore(database, clock),
+        FeedbackStore(database, clock, sealing, keys.sealer(EVENTS)),
         History(database),
         Preferences(database, audit),
         Tickets(database),
-        Endpoints(database, FieldCipher.from_secret(s.field_key)),
+        Endpoints(database, keys.sealer(WEBHOOKS)),
         ApiKeys(database, audit, pseudonyms.of),
         TemplateDocuments(database, pseudonyms.of),
         Types(database, pseudonyms.of),
     ]
-    return data_protection(s, database, clock, audit, Attachments(database), others)[0]
+    suppressions = Suppressions(database, audit, keys.sealer(SUPPRESSIONS))
+    stores = Personal(audit, Attachments(database), suppressions, sealing, user_keys, pseudonyms, others)
+    return data_protection(s, database, clock, stores)[0]
 
 
 async def free_leases(settings: Settings, url: str) -> None:
@@ -712,6 +810,24 @@ def _smtp(s: Settings) -> EmailProvider:
 
 def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
+
+
+def key_wrappers(s: Settings) -> list[KeyWrapper]:
+    """Every master key that the settings name, the one that wraps first; the others open what they wrapped."""
+    wrappers: dict[str, KeyWrapper] = {"local": LocalKeys(s.field_key, s.former_field_keys)}
+    if s.AWS_KMS_KEY_ID:
+        from notification_engine.net.aws import AwsAccess, KmsKeys  # heavy: only where KMS is configured
+
+        ids = _revealed(s.AWS_ACCESS_KEY_ID), _revealed(s.AWS_SECRET_ACCESS_KEY)
+        access = AwsAccess(s.AWS_REGION, *ids, s.AWS_KMS_ENDPOINT_URL)
+        wrappers["aws_kms"] = KmsKeys(s.AWS_KMS_KEY_ID, access, previous=s.AWS_KMS_KEY_ID_PREVIOUS)
+    if s.VAULT_ADDR and s.VAULT_TRANSIT_KEY:
+        from notification_engine.net.vault import Vault, VaultKeys  # as little used
+
+        vault = Vault(s.VAULT_ADDR, _revealed(s.VAULT_TOKEN) or "", namespace=s.VAULT_NAMESPACE)
+        wrappers["vault"] = VaultKeys(vault, s.VAULT_TRANSIT_MOUNT, s.VAULT_TRANSIT_KEY)
+    first = wrappers.pop(s.MASTER_KEY_PROVIDER)
+    return [first, *wrappers.values()]
 
 
 def retry_policies(s: Settings) -> dict[Channel, RetryPolicy]:

@@ -143,7 +143,7 @@ async def inspect(delivery_id: str, caller: Operator, given: Services) -> Respon
     letter = await given.interventions.dead_letter(delivery_id)
     rows = await given.history.timeline(base_id(letter.notification.id))
     history = [attempt_view(row) for row in rows if row.delivery_id == delivery_id]
-    shown = notification_view(letter.notification, deliveries=True)
+    shown = notification_view(letter.notification, deliveries=True, reader=caller.sub)
     return answer(_view(letter) | {"notification": shown, "history": history})
 
 

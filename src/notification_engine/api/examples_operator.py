@@ -47,6 +47,7 @@ _TYPE = {
     "transactional": False,
     "template": "build.finished",
     "retention_days": 90,
+    "sensitive": False,
     "builtin": False,
     "overridden": True,
     "updated_at": _AT,

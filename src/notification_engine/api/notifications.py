@@ -179,7 +179,7 @@ item_router = APIRouter(tags=["notifications"])
 )
 async def one(notification_id: str, caller: AnyCaller, given: Services) -> Response:
     found = await given.notifications.get(caller, _id(notification_id))
-    return answer(notification_view(found, deliveries=True))
+    return answer(notification_view(found, deliveries=True, reader=caller.sub))
 
 
 @item_router.patch(
@@ -207,7 +207,7 @@ async def change(notification_id: str, body: InboxChangeIn, caller: AnyCaller, g
 )
 async def cancel(notification_id: str, caller: Canceller, given: Services) -> Response:
     cancelled = await given.intervene.cancel(caller, _id(notification_id))
-    return answer(notification_view(cancelled, deliveries=True))
+    return answer(notification_view(cancelled, deliveries=True, reader=caller.sub))
 
 
 @item_router.get(

@@ -57,16 +57,7 @@ async def one(name: Name, caller: Operator, given: Services) -> Response:
     openapi_extra={"requestBody": {"content": {"application/json": {"example": TYPE_EXAMPLE}}}},
 )
 async def replace(name: Name, body: TypeIn, caller: Operator, given: Services) -> Response:
-    wanted = NotificationType(
-        name,
-        body.description,
-        body.channels,
-        body.priority,
-        body.on_unknown,
-        body.transactional,
-        body.template,
-        body.retention_days,
-    )
+    wanted = NotificationType(name, **{field: getattr(body, field) for field in TypeIn.model_fields})
     known = await given.catalogue.resolve(name)
     stored = await given.catalogue.put(caller, wanted)
     before, after = changes(_audited(known), _audited(stored))

@@ -12,11 +12,11 @@ import typer
 from notification_engine.api.audit import json_line
 from notification_engine.cli.database import Bars, with_database
 from notification_engine.domain.errors import ConfigurationError
-from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.services.ports import AuditFilter
 from notification_engine.settings import Settings
 from notification_engine.storage.audit import AuditLog, Verified
 from notification_engine.storage.connection import Database
+from notification_engine.wiring import opened_keys, pseudonyms_by
 
 DAY = r"\d{4}-\d\d-\d\d"
 From = Annotated[str | None, typer.Option("--from", help="The first day, YYYY-MM-DD (UTC).")]
@@ -54,7 +54,8 @@ def export(since: From = None, until: To = None, output: Output = None) -> None:
 
 async def _with_audit(work: Callable[[AuditLog], Awaitable[None]]) -> None:
     async def run(database: Database, _: Bars, settings: Settings) -> None:
-        await work(AuditLog(database, pseudonyms=Pseudonyms(settings.pseudonym_key)))
+        async with opened_keys(settings, database) as keys:
+            await work(AuditLog(database, pseudonyms=pseudonyms_by(settings, keys)))
 
     await with_database(run)
 

@@ -10,10 +10,8 @@ import typer
 
 from notification_engine.cli.database import Bars, with_database
 from notification_engine.cli.erasures import apply_listed
-from notification_engine.domain.errors import ConfigurationError, Unavailable
+from notification_engine.domain.errors import ConfigurationError, EngineError, Unavailable
 from notification_engine.kit.clock import Clock
-from notification_engine.security.field_encryption import FieldCipher
-from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.services.data_protection import ENGINE
 from notification_engine.settings import Settings
 from notification_engine.storage import backup as storing
@@ -21,7 +19,9 @@ from notification_engine.storage import restore as restoring
 from notification_engine.storage.archive import Counts, Header
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
+from notification_engine.storage.data_keys import WEBHOOKS
 from notification_engine.storage.endpoints import Endpoints
+from notification_engine.wiring import opened_keys
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
 Replace = Annotated[bool, typer.Option("--replace", help="Remove the data that is there.")]
@@ -57,7 +57,7 @@ async def _audit(database: Database, settings: Settings, header: Header) -> None
     """What was audited since the backup is gone with the data; who compares the logged heads finds this row."""
     clock = Clock()
     await database.synchronise(clock)
-    audit = AuditLog(database, clock, Pseudonyms(settings.pseudonym_key))
+    audit = AuditLog(database, clock)
     await audit.append(ENGINE, "database.restore", header.database, after={"as_of": _moment(header)})
 
 
@@ -78,9 +78,10 @@ async def _erase_again(database: Database, settings: Settings, header: Header) -
 
 async def _warn_of_key(database: Database, settings: Settings) -> None:
     try:
-        await Endpoints(database, FieldCipher.from_secret(settings.field_key)).list()
-    except ConfigurationError as error:
-        typer.echo(f"Restored, but webhooks cannot be sent yet: {error}", err=True)
+        async with opened_keys(settings, database) as keys:
+            await Endpoints(database, keys.sealer(WEBHOOKS)).list()
+    except (ConfigurationError, EngineError) as error:
+        typer.echo(f"Restored, but the engine will not start yet: {error}", err=True)
 
 
 def _told(head: str, counts: Counts) -> str:

@@ -11,11 +11,10 @@ import typer
 from notification_engine.cli.database import Bars, with_database
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.kit.clock import Clock
-from notification_engine.security.pseudonyms import Pseudonyms
 from notification_engine.settings import Settings
 from notification_engine.storage.connection import Database
 from notification_engine.storage.erasure_log import CHECKED, Entry, read_erasures
-from notification_engine.wiring import lone_data_protection
+from notification_engine.wiring import lone_data_protection, opened_keys, pseudonyms_by
 
 MARGIN = timedelta(seconds=60)  # the list's clock is the server's, the backup's moment its cluster time
 Files = Annotated[list[Path] | None, typer.Argument(help="Default: ERASURE_LOG_FILE.", show_default=False)]
@@ -46,11 +45,12 @@ def _moment(text: str) -> datetime:
 
 async def apply_listed(database: Database, settings: Settings, paths: Sequence[Path], moment: datetime) -> str:
     """`moment`: what was erased before it is gone in the data already; who came back since then stays."""
-    entries = read_erasures(paths, Pseudonyms(settings.pseudonym_key).of(CHECKED))
-    subjects = {entry.subject for entry in entries if _concerns(entry, moment)}
     clock = Clock()
     await database.synchronise(clock)
-    found = await lone_data_protection(settings, database, clock).apply(subjects)
+    async with opened_keys(settings, database) as keys:
+        entries = read_erasures(paths, pseudonyms_by(settings, keys).of(CHECKED))
+        subjects = {entry.subject for entry in entries if _concerns(entry, moment)}
+        found = await lone_data_protection(settings, database, clock, keys).apply(subjects)
     return f"Erasures applied again: {found} users, of {len(subjects)} listed since {moment:%Y-%m-%d %H:%M:%S %Z}"
 
 

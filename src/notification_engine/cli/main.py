@@ -15,7 +15,7 @@ from notification_engine.cli import backup as backups
 from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
 from notification_engine.cli import erasures as erasing
-from notification_engine.cli import server, supervisor
+from notification_engine.cli import keys, server, supervisor
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
@@ -146,6 +146,10 @@ def init_db() -> None:
 
 app.command()(plainly(backups.backup))
 app.command()(plainly(backups.restore))
+_keys = typer.Typer(no_args_is_help=True, help="The keys of what is encrypted at rest.")
+_keys.command()(plainly(keys.status))
+_keys.command()(plainly(keys.rotate))
+app.add_typer(_keys, name="keys")
 _audit = typer.Typer(no_args_is_help=True, help="Check and export the audit log.")
 _audit.command("verify")(plainly(audits.verify))
 _audit.command("export")(plainly(audits.export))

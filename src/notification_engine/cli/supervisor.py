@@ -84,7 +84,7 @@ class Children:
 
     def __init__(self, order: Order, url: str, exclusive: bool, drain_seconds: float, stop: asyncio.Event) -> None:
         self._order = order
-        self._environment = os.environ | {"MONGODB_URL": url}
+        self._environment = {k: v for k, v in os.environ.items() if k != "MONGODB_URL_FILE"} | {"MONGODB_URL": url}
         # With its embedded database gone there is nothing to drain into, and no other supervisor may meet it alive.
         self._last_signal = signal.SIGKILL if exclusive else signal.SIGTERM
         self._drain_seconds = drain_seconds

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     DROPPED = "dropped"
     ATTACHMENT_FAILED = "attachment_failed"
     TEMPLATE_ERROR = "template_error"
+    ERASED = "erased"
     INTERNAL = "internal"
 
 

@@ -10,6 +10,7 @@
     │   ├── TooLarge            413
     │   └── RateLimited         429 with Retry-After; nothing else is ever 429
     └── Unavailable             503 with Retry-After: the store is away, the fate of a write unknown, a queue full
+        └── Unreadable          503: what is stored does not open: altered, moved, or its key is gone
 
     ConfigurationError          stands outside, so that no loop can swallow it
 
@@ -95,6 +96,14 @@ class Unavailable(EngineError):
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
+
+
+class Unreadable(Unavailable):
+    """`gone`: its key was deleted, so nobody will read it again; else it was altered or moved."""
+
+    def __init__(self, detail: str, *, gone: bool = False) -> None:
+        super().__init__(detail)
+        self.gone = gone
 
 
 class ConfigurationError(Exception):

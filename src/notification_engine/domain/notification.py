@@ -115,6 +115,8 @@ class Notification:
     dedup_key: str | None = None
     correlation_id: str | None = None
     source: str | None = None
+    sensitive: bool = False  # its texts are stored sealed
+    erased: bool = False  # something of it does not open any more; not stored
 
     @property
     def rank(self) -> int:

@@ -11,7 +11,8 @@ from notification_engine.domain.notification import OnUnknown, Priority
 class NotificationType:
     """`on_unknown` None: by the priority. `transactional`: the recipient asked for it by acting (a password reset), so
     it carries no way to unsubscribe. `template`: the key that fills title, body and e-mail. `retention_days`: how long
-    its notifications are kept once they ended; None: as the setting says, 0: without end."""
+    its notifications are kept once they ended; None: as the setting says, 0: without end. `sensitive`: texts and data
+    are stored sealed, and only the recipient reads them."""
 
     name: str
     description: str = ""
@@ -24,3 +25,4 @@ class NotificationType:
     builtin: bool = False
     overridden: bool = False
     updated_at: datetime | None = None
+    sensitive: bool = False

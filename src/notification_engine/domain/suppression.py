@@ -21,7 +21,7 @@ class SuppressionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """`source` is who reported it: a provider, `operator` or `import`."""
+    """`source` is who reported it: a provider, `operator` or `import`. `stored_as`: its id, once it is stored."""
 
     address: str
     reason: SuppressionReason
@@ -30,10 +30,11 @@ class Suppression:
     channel: Channel = Channel.EMAIL
     note: str = ""
     created_at: datetime | None = None
+    stored_as: str | None = None
 
     @property
     def id(self) -> str:
-        return suppression_id(self.channel, self.address)
+        return self.stored_as or suppression_id(self.channel, self.address)
 
 
 def normalised(address: str) -> str:
@@ -50,7 +51,7 @@ def normalised(address: str) -> str:
 
 
 def suppression_id(channel: Channel, address: str) -> str:
-    """By channel and normalised address. It stands in paths and in the audit log, so it shows no address; and the
-    address itself may be stored encrypted one day without another id."""
+    """By channel and normalised address: tells equal ones. What is stored has an id of the same form under a key,
+    because an address could be guessed from this one."""
     digest = hashlib.sha256("\0".join((channel, normalised(address))).encode())
     return f"sup_{digest.hexdigest()[:32]}"

@@ -244,7 +244,7 @@ class Hub:
             if visible_at is not None:
                 self._recent.add(notification.id, visible_at)
             self._push(notification.user_id, data)
-        if self._bus.reaches_others:
+        if self._bus.reaches_others and not notification.sensitive:  # the others find it by their poll
             at = str(int(visible_at.timestamp() * 1000)) if visible_at else "-"
             head = b"%s %s %s\n" % (kind, notification.id.encode(), at.encode())
             self._bus.tell(_topic(notification.user_id), head + data)

@@ -6,6 +6,8 @@ import hmac
 import re
 import secrets
 import string
+from collections.abc import Callable
+from functools import cached_property
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -21,8 +23,14 @@ _FORM = re.compile(rf"{PREFIX}([0-9a-z]{{26}})_([A-Za-z0-9]{{{SECRET_LENGTH}}})"
 class ApiKeyHash:
     """Implements `services.ports.ApiKeyHash`."""
 
-    def __init__(self, secret: str) -> None:
-        self._key = HKDF(SHA256(), 32, salt=None, info=b"notification-engine api keys").derive(secret.encode())
+    def __init__(self, secret: str | Callable[[], str]) -> None:
+        """`secret` may give it late, when it is first needed."""
+        self._secret = secret
+
+    @cached_property
+    def _key(self) -> bytes:
+        secret = self._secret if isinstance(self._secret, str) else self._secret()
+        return HKDF(SHA256(), 32, salt=None, info=b"notification-engine api keys").derive(secret.encode())
 
     def make(self) -> tuple[str, str, bytes]:
         """The id, the key, which is shown once, and its hash."""

@@ -1,4 +1,5 @@
-"""Field encryption for secrets at rest: AES-256-GCM, a version byte, a random nonce (NIST SP 800-38D)."""
+"""Sealing under one key: AES-256-GCM, a version byte, a random nonce (NIST SP 800-38D). Unsubscribe tokens, and what
+engines before the data keys (`envelope`) stored."""
 
 import os
 
@@ -22,7 +23,11 @@ class FieldCipher:
     @classmethod
     def from_secret(cls, secret: str, purpose: bytes = b"notification-engine field encryption") -> "FieldCipher":
         """A key derived by HKDF-SHA256 (RFC 5869), bound to one use: what is sealed for one opens for no other."""
-        return cls(HKDF(SHA256(), 32, salt=None, info=purpose).derive(secret.encode()))
+        return cls(cls.derived(secret, purpose))
+
+    @staticmethod
+    def derived(secret: str, purpose: bytes) -> bytes:
+        return HKDF(SHA256(), 32, salt=None, info=purpose).derive(secret.encode())
 
     def encrypt(self, plain: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)

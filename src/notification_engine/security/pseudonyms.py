@@ -2,6 +2,8 @@
 can try user ids against them; stable, so that a list of erasures kept elsewhere finds the same user again."""
 
 import hmac
+from collections.abc import Callable
+from functools import cached_property
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -11,9 +13,15 @@ PREFIX = "erased_"
 
 
 class Pseudonyms:
-    def __init__(self, secret: str) -> None:
-        """The key is derived by HKDF-SHA256 (RFC 5869), bound to this use."""
-        self._key = HKDF(SHA256(), 32, salt=None, info=b"notification-engine pseudonyms").derive(secret.encode())
+    def __init__(self, secret: str | Callable[[], str]) -> None:
+        """The key is derived by HKDF-SHA256 (RFC 5869), bound to this use, when it is first needed: `secret` may give
+        it late."""
+        self._secret = secret
+
+    @cached_property
+    def _key(self) -> bytes:
+        secret = self._secret if isinstance(self._secret, str) else self._secret()
+        return HKDF(SHA256(), 32, salt=None, info=b"notification-engine pseudonyms").derive(secret.encode())
 
     def of(self, user_id: str) -> str:
         return PREFIX + self._digest("user", user_id)[:32]

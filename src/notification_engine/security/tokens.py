@@ -14,7 +14,7 @@ import orjson
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import Key, OctKey
 from joserfc.jws import JWSRegistry
 
@@ -63,6 +63,16 @@ class _Pinned(JWSRegistry):
         return self.algorithms[name] if name == self._only else super().get_alg(name)
 
 
+class _Secret:
+    """The shared key, and the one derived from it for the engine's own tokens."""
+
+    def __init__(self, secret: str) -> None:
+        self.shared = OctKey.import_key(secret.encode())
+        self.own = OctKey.import_key(
+            HKDF(SHA256(), 32, salt=None, info=b"notification-engine own tokens").derive(secret.encode())
+        )
+
+
 class Tokens:
     """`leeway` is for clocks that do not agree, in seconds. With `keys`, the algorithm is an asymmetric one."""
 
@@ -76,9 +86,9 @@ class Tokens:
         leeway: int = 0,
         keys: KeySource | None = None,
     ) -> None:
-        self._shared = OctKey.import_key(secret.encode())
-        derived = HKDF(SHA256(), 32, salt=None, info=b"notification-engine own tokens").derive(secret.encode())
-        self._own = OctKey.import_key(derived)
+        self._secret = _Secret(secret)
+        self._former: list[tuple[float, _Secret]] = []
+        self._renewals = 0
         self._algorithm = algorithm
         self._keys = keys
         self._issued_with = {"iss": issuer, "aud": audience}
@@ -90,20 +100,27 @@ class Tokens:
     @property
     def generation(self) -> int:
         """What was verified under another one is to be verified again."""
-        return self._keys.generation if self._keys else 0
+        return self._renewals + (self._keys.generation if self._keys else 0)
 
     def verify(self, token: str) -> Caller:
         """Raises Unauthenticated, its kind UnknownKey, or Unavailable while there are no keys; the text says which rule
         failed and nothing of the token."""
         try:
             header = _header(token)
-            if header.get("kid") == OWN:
-                return self._caller(token, self._own, self._own_registry, self._own_claims, own=True)
-            if header.get("alg") != self._algorithm:
+            own = header.get("kid") == OWN
+            if not own and header.get("alg") != self._algorithm:
                 raise Unauthenticated("The token is not signed with the algorithm of this engine.")
-            return self._caller(token, self._key(header.get("kid")), self._registry, self._claims, own=False)
+            if not own and self._keys is not None:
+                return self._caller(token, self._public_key(header.get("kid")), own=False)
+            return self._by_secret(token, own=own)
         except (JoseError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Unauthenticated(f"The token is not valid ({type(error).__name__}).") from error
+
+    def renew(self, secret: str, overlap_seconds: float) -> None:
+        """A new secret signs and verifies; the one before verifies for the time of the overlap."""
+        self._former.append((time.monotonic() + overlap_seconds, self._secret))
+        self._secret = _Secret(secret)
+        self._renewals += 1
 
     async def verified(self, token: str) -> Caller:
         """As `verify`, after a look for a key that is not known."""
@@ -120,7 +137,7 @@ class Tokens:
             return self.issue_own(sub, roles, minutes * 60)
         claims = _new_claims(sub, roles, minutes * 60) | {k: v for k, v in self._issued_with.items() if v is not None}
         header = {"alg": self._algorithm, "typ": "JWT"}
-        return jwt.encode(header, claims, self._shared, registry=self._registry)
+        return jwt.encode(header, claims, self._secret.shared, registry=self._registry)
 
     def issue_own(
         self, sub: str, roles: Sequence[Role], seconds: float, *, key_id: str | None = None, types: Sequence[str] = ()
@@ -130,21 +147,28 @@ class Tokens:
         claims = _new_claims(sub, roles, seconds) | {"iss": OWN, "aud": OWN}
         claims |= {"key": key_id, "types": list(types)} if key_id else {}
         header = {"alg": OWN_ALGORITHM, "typ": "JWT", "kid": OWN}
-        return jwt.encode(header, claims, self._own, registry=self._own_registry)
+        return jwt.encode(header, claims, self._secret.own, registry=self._own_registry)
 
-    def _key(self, kid: str | None) -> Key:
-        if self._keys is None:
-            return self._shared
-        key = self._keys.find(kid)
+    def _by_secret(self, token: str, *, own: bool) -> Caller:
+        """By the secret, or by one whose overlap has not ended."""
+        now = time.monotonic()
+        self._former = [(until, secret) for until, secret in self._former if until > now]
+        for _, secret in reversed(self._former):
+            try:
+                return self._caller(token, secret.own if own else secret.shared, own=own)
+            except BadSignatureError:
+                continue
+        return self._caller(token, self._secret.own if own else self._secret.shared, own=own)
+
+    def _public_key(self, kid: str | None) -> Key:
+        key = self._keys.find(kid) if self._keys is not None else None
         if key is None:
             raise UnknownKey("The token names a key that is not known.")
         return key
 
-    def _caller(
-        self, token: str, key: Key, registry: JWSRegistry, rules: jwt.JWTClaimsRegistry, *, own: bool
-    ) -> Caller:
-        claims = jwt.decode(token, key, registry=registry).claims
-        rules.validate(claims)
+    def _caller(self, token: str, key: Key, *, own: bool) -> Caller:
+        claims = jwt.decode(token, key, registry=self._own_registry if own else self._registry).claims
+        (self._own_claims if own else self._claims).validate(claims)
         sub, roles, jti = claims["sub"], claims.get("roles", []), claims.get("jti")
         if not isinstance(sub, str) or not sub or "\0" in sub or not isinstance(roles, list):
             raise Unauthenticated("The token's `sub` must be a text and its `roles` a list.")

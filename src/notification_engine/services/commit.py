@@ -93,19 +93,13 @@ class Commit:
 
     async def _insert(self, requests: Sequence[Sequence[Notification]]) -> list[Written]:
         """What cannot be encoded is its own request's fault and does not travel."""
-        encoded = [self._encoded(documents) for documents in requests]
+        encoded = await self._store.encoded(requests)
         rows = [row for found in encoded if not isinstance(found, InvalidRequest) for row in found]
         written = iter(await self._store.insert_each(rows))
         return [
             found if isinstance(found, InvalidRequest) else _of_request([next(written) for _ in found])
             for found in encoded
         ]
-
-    def _encoded(self, documents: Sequence[Notification]) -> list[tuple[str, bytes]] | InvalidRequest:
-        try:
-            return [(n.id, self._store.encode(n)) for n in documents]
-        except InvalidRequest as error:
-            return error
 
     def _lease(self, notifications: Sequence[Notification]) -> list[Notification]:
         """Marks what this process takes itself; the rest is simply due."""

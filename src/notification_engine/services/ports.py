@@ -9,7 +9,7 @@ from notification_engine.domain.api_key import ApiKey
 from notification_engine.domain.breaker import BreakerPolicy, BreakerView
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.delivery import Channel, Delivery, DeliveryStatus, Reason
-from notification_engine.domain.errors import EngineError
+from notification_engine.domain.errors import EngineError, InvalidRequest
 from notification_engine.domain.feedback import EventKind, ProviderEvent
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.notification_type import NotificationType
@@ -164,8 +164,11 @@ class InterventionStore(Protocol):
 class NotificationStore(Protocol):
     """Ownership is in the query: a caller without operator rights only ever meets its own documents."""
 
-    def encode(self, notification: Notification) -> bytes:
-        """BSON of one document. Raises InvalidRequest naming the field for what cannot be stored."""
+    async def encoded(
+        self, requests: Sequence[Sequence[Notification]]
+    ) -> list[list[tuple[str, bytes]] | InvalidRequest]:
+        """Of each request the id and BSON of its documents, sealed where that is due; or what cannot be stored of it,
+        with the field's name. Raises Unavailable when a key of a user could not be made."""
         ...
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:

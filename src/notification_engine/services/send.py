@@ -62,6 +62,9 @@ class Send:
         if self._lapsed(work):
             log.warning("Not sent: the lease had lapsed, the next claim sends it", delivery_id=work.delivery.id)
             return
+        if work.notification.erased:
+            await self._not_sent(work, DeliveryStatus.SUPPRESSED, Reason.ERASED, "the recipient's key was deleted")
+            return
         notification = work.notification
         if self._departed is not None and self._departed.has(notification.user_id, notification.created_at):
             return

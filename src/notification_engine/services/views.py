@@ -5,8 +5,14 @@ from typing import Any
 from notification_engine.domain.delivery import Delivery
 from notification_engine.domain.notification import Notification
 
+WITHHELD = "(Only the recipient reads this.)"
 
-def notification_view(notification: Notification, *, deliveries: bool = False) -> dict[str, Any]:
+
+def notification_view(
+    notification: Notification, *, deliveries: bool = False, reader: str | None = None
+) -> dict[str, Any]:
+    """`reader`: who asks, where that may be somebody other than the recipient; texts of a sensitive type are not for
+    them."""
     inbox = notification.inbox
     view: dict[str, Any] = {
         "notification_id": notification.id,
@@ -30,6 +36,8 @@ def notification_view(notification: Notification, *, deliveries: bool = False) -
         "archived_at": inbox.archived_at if inbox else None,
         "snoozed_until": inbox.snoozed_until if inbox else None,
     }
+    if notification.sensitive and reader not in (None, notification.user_id):
+        view |= {"title": WITHHELD, "body": "", "data": {}, "actions": []}
     if deliveries:
         view["deliveries"] = [delivery_view(d) for d in notification.deliveries]
     return view

@@ -60,11 +60,15 @@ class Claims:
             lost = error
         with translated():
             found = self._majority.find({"_id": {"$in": ids}, "lease.token": token})
-            claimed = [to_notification(document) for document in await found.to_list()]
-            if lost is not None and not claimed:
+            documents = await found.to_list()
+            if lost is not None and not documents:
                 raise lost
+        claimed = await self.opened(documents)
         self._observe_claim(len(ids), len(claimed))
         return sorted(claimed, key=lambda n: (-n.rank, n.created_at))
+
+    async def opened(self, documents: Sequence[Document]) -> list[Notification]:
+        return [to_notification(document) for document in documents]
 
     async def _candidates(self, limit: int) -> list[str]:
         """Hints only: the claim decides on the server's clock. With several daemons at random within a rank: a choice

@@ -70,6 +70,8 @@ def to_document(n: Notification) -> dict[str, Any]:
         document["on_unknown"] = str(n.on_unknown)
     if n.transactional:
         document["transactional"] = True
+    if n.sensitive:
+        document["sensitive"] = True
     if n.inbox is not None:
         document["inbox"] = _fields(n.inbox, _INBOX_FIELDS) | {"read_at": n.inbox.read_at}
     if n.idempotency is not None:
@@ -127,9 +129,11 @@ def _delivery_document(d: Delivery) -> dict[str, Any]:
 
 
 def to_notification(document: Mapping[str, Any]) -> Notification:
-    """The other way; also for documents read without some fields."""
+    """The other way; also for documents read without some fields. What is sealed (`sealing`) is left out."""
     inbox, key = document.get("inbox"), document.get("idempotency")
     values: dict[str, Any] = {name: document.get(name) for name in _PLAIN + _OPTIONAL}
+    if isinstance(values["email"], bytes):
+        values["email"] = None
     return Notification(
         **values,
         template=TemplateUse(**document["template"]) if "template" in document else None,
@@ -140,6 +144,7 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
         channels=[Channel(c) for c in document["channels"]],
         data=document.get("data", {}),
         transactional=document.get("transactional", False),
+        sensitive=document.get("sensitive", False),
         actions=[Action(a["label"], a["url"]) for a in document.get("actions", [])],
         attachments=[Attachment(**a) for a in document.get("attachments", [])],
         lease=Lease(**document.get("lease", {})),
@@ -154,6 +159,9 @@ def to_notification(document: Mapping[str, Any]) -> Notification:
 
 
 def _delivery(document: Mapping[str, Any]) -> Delivery:
+    values = {name: document.get(name) for name in _DELIVERY_FIELDS}
+    if isinstance(values["endpoint"], bytes):
+        values["endpoint"] = None
     return Delivery(
         id=document["id"],
         channel=Channel(document["channel"]),
@@ -162,7 +170,7 @@ def _delivery(document: Mapping[str, Any]) -> Delivery:
         held=document.get("held", False),
         rounds_from=document.get("rounds_from", 0),
         reason=Reason(document["reason"]) if "reason" in document else None,
-        **{name: document.get(name) for name in _DELIVERY_FIELDS},
+        **values,
     )
 
 

@@ -8,20 +8,28 @@ from typing import Any, Protocol
 from pymongo import ReturnDocument
 
 from notification_engine.domain.cursor import decode_cursor, encode_cursor
-from notification_engine.domain.errors import NotFound
+from notification_engine.domain.errors import NotFound, Unreadable
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.kit.logging import get_logger
+from notification_engine.security.envelope import is_legacy
 from notification_engine.services.ports import Page
 from notification_engine.storage.cached import Cached
 from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.personal import shown
 
 CACHE_SECONDS = 5.0
+_SECRETS = ("secret", "previous_secret")
 _EPOCH = datetime.fromtimestamp(0, UTC)  # ids sort by time already; the cursor's moment stays unused
 
 
+log = get_logger("engine")
+
+
 class Cipher(Protocol):
-    def encrypt(self, plain: bytes) -> bytes: ...
-    def decrypt(self, sealed: bytes) -> bytes: ...
+    """What is sealed in a context opens in no other; the context is the endpoint's id."""
+
+    def seal(self, plain: bytes, *context: str) -> bytes: ...
+    def open(self, sealed: bytes, *context: str) -> bytes: ...
 
 
 class Endpoints(Cached):
@@ -85,7 +93,7 @@ class Endpoints(Cached):
 
     async def rotate(self, endpoint_id: str, secret: str, overlap: timedelta) -> WebhookEndpoint:
         """A new secret; the one before it signs too for the time of the overlap. Raises NotFound."""
-        sealed = self._cipher.encrypt(secret.encode())
+        sealed = self._cipher.seal(secret.encode(), endpoint_id)
         values = {
             "previous_secret": "$secret",
             "previous_until": {"$add": ["$$NOW", round(overlap.total_seconds() * 1000)]},
@@ -103,7 +111,7 @@ class Endpoints(Cached):
             "_id": endpoint.id,
             "url": endpoint.url,
             "notification_types": list(endpoint.notification_types),
-            "secret": self._cipher.encrypt(endpoint.secret.encode()),
+            "secret": self._cipher.seal(endpoint.secret.encode(), endpoint.id),
             "description": endpoint.description,
             "enabled": endpoint.enabled,
             "created_at": endpoint.created_at,
@@ -112,6 +120,28 @@ class Endpoints(Cached):
         with translated():
             await self._collection.insert_one(document)
         self.changed("")
+
+    async def legacy(self) -> int:
+        """How many hold a secret of the format before the data keys."""
+        with translated():
+            found = [d async for d in self._collection.find({}, {"secret": 1, "previous_secret": 1})]
+        return sum(any(is_legacy(d.get(name) or b"") for name in _SECRETS) for d in found)
+
+    async def reseal(self) -> int:
+        """Secrets that an engine before the data keys stored are sealed with one; how many endpoints. Repeatable."""
+        done = 0
+        with translated():
+            async for document in self._collection.find({}, {"secret": 1, "previous_secret": 1}):
+                old = {name: document[name] for name in _SECRETS if is_legacy(document.get(name) or b"")}
+                fresh = {
+                    name: self._cipher.seal(self._cipher.open(v, document["_id"]), document["_id"])
+                    for name, v in old.items()
+                }
+                if fresh:
+                    result = await self._collection.update_one({"_id": document["_id"]} | old, {"$set": fresh})
+                    done += result.modified_count
+        self.changed("")
+        return done
 
     async def list(self) -> list[WebhookEndpoint]:
         self._cached_until = 0.0
@@ -155,18 +185,26 @@ class Endpoints(Cached):
         if time.monotonic() > self._cached_until:
             changes = self.changes
             with translated():
-                found = [self._endpoint(d) async for d in self._collection.find({})]
-            self._cached = {e.id: e for e in found}
+                found = [self._readable(d) async for d in self._collection.find({})]
+            self._cached = {e.id: e for e in found if e is not None}
             if changes == self.changes:
                 self._cached_until = time.monotonic() + CACHE_SECONDS
         return self._cached
+
+    def _readable(self, document: Document) -> WebhookEndpoint | None:
+        """One whose secret was altered is left out, and does not stop the others."""
+        try:
+            return self._endpoint(document)
+        except Unreadable:
+            log.error("The secret of a webhook endpoint was altered", webhook_id=document["_id"])
+            return None
 
     def _endpoint(self, document: Document) -> WebhookEndpoint:
         plain = WebhookEndpoint(
             id=document["_id"],
             url=document["url"],
             notification_types=tuple(document["notification_types"]),
-            secret=self._cipher.decrypt(document["secret"]).decode(),
+            secret=self._cipher.open(document["secret"], document["_id"]).decode(),
             enabled=document["enabled"],
             created_at=document["created_at"],
             description=document.get("description", ""),
@@ -174,7 +212,7 @@ class Endpoints(Cached):
         previous = document.get("previous_secret")
         return replace(
             plain,
-            previous_secret=self._cipher.decrypt(previous).decode() if previous else None,
+            previous_secret=self._cipher.open(previous, document["_id"]).decode() if previous else None,
             disabled_reason=document.get("disabled_reason"),
             previous_until=document.get("previous_until"),
             failing_since=document.get("failing_since"),

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,14 +32,14 @@ class Entry:
 class ErasureLog:
     """Implements `services.data_protection.ErasureList`."""
 
-    def __init__(self, path: Path, key: str) -> None:
-        """`key`: the pseudonym of `CHECKED`."""
+    def __init__(self, path: Path, key: Callable[[], str]) -> None:
+        """`key` gives the pseudonym of `CHECKED`."""
         self._path = path
         self._key = key
 
     async def write(self, receipt: str, subject: str, state: str, at: datetime) -> None:
         """`state`: begun or done. Raises Unavailable when the line is not on the disk."""
-        line = {"receipt": receipt, "subject": subject, "key": self._key, "state": state, "at": at.isoformat()}
+        line = {"receipt": receipt, "subject": subject, "key": self._key(), "state": state, "at": at.isoformat()}
         try:
             await asyncio.to_thread(_append, self._path, json.dumps(line).encode() + b"\n")
         except OSError as error:

@@ -4,9 +4,10 @@ Invariant: an event is kept before anything follows from it, and marked as appli
 that comes twice has consequences once, and one whose request died half-way has them with the next.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
+import bson
 from pymongo.errors import BulkWriteError
 
 from notification_engine.domain.delivery import Channel
@@ -15,11 +16,14 @@ from notification_engine.domain.feedback import ProviderEvent
 from notification_engine.domain.notification import document_id_of_delivery
 from notification_engine.domain.suppression import normalised
 from notification_engine.kit.clock import Clock
+from notification_engine.security.envelope import Sealer
 from notification_engine.services.ports import Addressee
 from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.personal import addresses, delivery_ids, shown
+from notification_engine.storage.sealing import Sealing
 
 _DUPLICATE_KEY = 11000
+_SEALED = ("address", "detail", "raw")
 
 
 class Feedback:
@@ -28,7 +32,12 @@ class Feedback:
 
     collection = "notification_provider_events"
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, sealing: Sealing | None = None, cipher: Sealer | None = None
+    ) -> None:
+        """Without `sealing` and `cipher` addresses are read and kept as they are."""
+        self._sealing = sealing
+        self._cipher = cipher
         self._database = database
         self._events = database.collection("notification_provider_events")
         self._events_majority = database.majority("notification_provider_events")
@@ -45,7 +54,7 @@ class Feedback:
         now = self._clock.now()
         with translated():
             try:
-                await self._events.insert_many([_document(e, now) for e in events], ordered=False)
+                await self._events.insert_many([_document(e, now, self._cipher) for e in events], ordered=False)
             except BulkWriteError as error:
                 others = [e for e in error.details["writeErrors"] if e["code"] != _DUPLICATE_KEY]
                 if others or error.details.get("writeConcernErrors"):
@@ -73,8 +82,9 @@ class Feedback:
         documents = sorted({document_id_of_delivery(i) for i in wanted})
         with translated():
             found = [d async for d in self._notifications.find({"_id": {"$in": documents}}, fields)]
+        opened = await self._sealing.addresses(found) if self._sealing else {}
         return {
-            d["id"]: _addressee(document, d)
+            d["id"]: _addressee(document, d, opened)
             for document in found
             for d in document["deliveries"]
             if d["id"] in wanted and d["channel"] == Channel.EMAIL
@@ -92,7 +102,8 @@ class Feedback:
 
     async def export(self, user_id: str) -> list[Document]:
         with translated():
-            return [shown(d) async for match in self._of(user_id) async for d in self._events_majority.find(match)]
+            found = [d async for match in self._of(user_id) async for d in self._events_majority.find(match)]
+        return [shown(self._opened(d)) for d in found]
 
     async def erase(self, user_id: str) -> int:
         with translated():
@@ -101,9 +112,17 @@ class Feedback:
     async def _of(self, user_id: str) -> AsyncIterator[Document]:
         async for ids in delivery_ids(self._database, user_id):
             yield {"delivery_id": {"$in": ids}}
-        if own := await addresses(self._database, user_id):
+        if own := await addresses(self._database, self._sealing, user_id):
+            strange: Document = {"delivery_id": {"$exists": False}}
             spelled = {form for address in own for form in (address, normalised(address))}
-            yield {"address": {"$in": sorted(spelled)}, "delivery_id": {"$exists": False}}
+            yield strange | {"address": {"$in": sorted(spelled)}}
+            if self._cipher is not None:
+                yield strange | {"address_id": {"$in": [_address_id(self._cipher, address) for address in own]}}
+
+    def _opened(self, document: Document) -> Document:
+        if self._cipher is None or "sealed" not in document:
+            return document
+        return document | bson.decode(self._cipher.open(document.pop("sealed"), document["_id"]))
 
     async def seen(self, digest: str) -> bool:
         with translated():
@@ -115,7 +134,8 @@ class Feedback:
             await self._seen.update_one({"_id": digest}, {"$set": {"expires_at": until}}, upsert=True)
 
 
-def _document(event: ProviderEvent, now: datetime) -> Document:
+def _document(event: ProviderEvent, now: datetime, cipher: Sealer | None) -> Document:
+    """The address, what the provider said and the raw event, which repeats them, are sealed under the event's id."""
     values: Document = {
         "_id": event.id,
         "provider": event.provider,
@@ -127,15 +147,25 @@ def _document(event: ProviderEvent, now: datetime) -> Document:
         "detail": event.detail,
         "raw": event.raw,
     }
+    if cipher is not None:
+        plain = {name: values.pop(name) for name in _SEALED}
+        values["sealed"] = cipher.seal(bson.encode(plain), event.id)
+        values["address_id"] = _address_id(cipher, event.address) if event.address else None
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _addressee(document: Document, delivery: Document) -> Addressee:
+def _address_id(cipher: Sealer, address: str) -> str:
+    """By which the events of an address are found."""
+    return cipher.digest("address", normalised(address))
+
+
+def _addressee(document: Document, delivery: Document, opened: Mapping[str, str]) -> Addressee:
+    stored = delivery.get("endpoint")
     return Addressee(
         document_id=document["_id"],
         delivery_id=delivery["id"],
         user_id=document["user_id"],
         notification_type=document["notification_type"],
         transactional=document.get("transactional", False),
-        address=delivery.get("endpoint"),
+        address=stored if isinstance(stored, str) else opened.get(delivery["id"]),
     )

@@ -13,7 +13,7 @@ from notification_engine.domain.notification import Notification
 from notification_engine.kit.clock import Clock
 from notification_engine.services.ports import InboxChange, InboxFilter, Page, Surfaced
 from notification_engine.storage.codec import to_notification
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.pipelines import recompute
 
 INBOX_INDEX = "inbox"
@@ -63,9 +63,9 @@ class InboxQueries:
     async def _page(self, match: dict[str, Any], order: list[tuple[str, int]], limit: int, prefix: str = "") -> Page:
         with translated():
             found = self._inbox_majority.find(match, sort=order, limit=limit + 1)
-            items = [to_notification(document) async for document in found]
-        more = len(items) > limit
-        items = items[:limit]
+            documents = [document async for document in found]
+        more = len(documents) > limit
+        items = await self.opened(documents[:limit])
         return Page(items, inbox_cursor(items[-1], prefix) if more else None)
 
     async def surfaced_since(
@@ -86,7 +86,8 @@ class InboxQueries:
         match = {"_id": {"$in": list(ids)}, "inbox.visible_at": {"$exists": True}}
         with translated():
             found = self._inbox_majority.find(match, sort=[("inbox.visible_at", 1), ("_id", 1)])
-            return [to_notification(d) async for d in found]
+            documents = [document async for document in found]
+        return await self.opened(documents)
 
     async def unread_count(self, user_id: str) -> int:
         with translated():
@@ -101,7 +102,10 @@ class InboxQueries:
             )
         if document is None:
             raise NotFound("There is no such notification.")
-        return to_notification(document)
+        return (await self.opened([document]))[0]
+
+    async def opened(self, documents: Sequence[Document]) -> list[Notification]:
+        return [to_notification(document) for document in documents]
 
     async def read_all(self, caller: Caller) -> int:
         with translated():

@@ -18,12 +18,14 @@ from notification_engine.domain.errors import EngineError, InvalidRequest, Unava
 from notification_engine.domain.notification import Notification
 from notification_engine.kit.batching import Batcher, QueueFull
 from notification_engine.kit.clock import Clock
+from notification_engine.security.envelope import DataKey
 from notification_engine.services.ports import Inserted, KeyTaken
 from notification_engine.storage.claims import Claims
 from notification_engine.storage.codec import encode, to_document, to_notification
-from notification_engine.storage.connection import Database, translated
+from notification_engine.storage.connection import Database, Document, translated
 from notification_engine.storage.inbox import InboxQueries
-from notification_engine.storage.parts import merged, parts_of
+from notification_engine.storage.parts import documents_of, merged
+from notification_engine.storage.sealing import Sealing
 
 ACCEPT_SECONDS = 10.0
 MAX_BATCH = 1000
@@ -46,9 +48,12 @@ class Notifications(Claims, InboxQueries):
         several_daemons: bool = False,
         observe_batch: Callable[[int], None] = lambda size: None,
         observe_claim: Callable[[int, int], None] = lambda candidates, claimed: None,
+        sealing: Sealing | None = None,
     ) -> None:
+        """Without `sealing` everything is stored as it is, and what is sealed is not read."""
         Claims.__init__(self, database, clock, several_daemons=several_daemons, observe_claim=observe_claim)
         InboxQueries.__init__(self, database, clock)
+        self._sealing = sealing
         self._observe_batch = observe_batch
         self._commits: Batcher[Row, Inserted | KeyTaken] = Batcher(
             self._commit, max_batch=MAX_BATCH, max_waiting=max_waiting_bytes, weight=lambda row: len(row[1])
@@ -60,6 +65,28 @@ class Notifications(Claims, InboxQueries):
 
     def encode(self, notification: Notification) -> bytes:
         return encode(to_document(notification))
+
+    async def encoded(
+        self, requests: Sequence[Sequence[Notification]]
+    ) -> list[list[tuple[str, bytes]] | InvalidRequest]:
+        keys = await self._sealing.keys(n for request in requests for n in request) if self._sealing else {}
+        return [self._encoded(request, keys) for request in requests]
+
+    def _encoded(
+        self, request: Sequence[Notification], keys: Mapping[str, DataKey]
+    ) -> list[tuple[str, bytes]] | InvalidRequest:
+        try:
+            if self._sealing is None:
+                return [(n.id, self.encode(n)) for n in request]
+            return [(n.id, encode(self._sealing.document(n, keys))) for n in request]
+        except InvalidRequest as error:
+            return error
+
+    async def opened(self, documents: Sequence[Document]) -> list[Notification]:
+        """Notifications with what was sealed."""
+        if self._sealing is None:
+            return [to_notification(document) for document in documents]
+        return await self._sealing.opened(documents)
 
     async def insert(self, documents: Sequence[tuple[str, bytes]]) -> list[Inserted | KeyTaken]:
         """In the next group commit. Raises Unavailable: the fate is unknown, or too many wait."""
@@ -138,7 +165,7 @@ class Notifications(Claims, InboxQueries):
     async def by_idempotency_key(self, key: str) -> Notification | None:
         with translated():
             document = await self._majority.find_one({"idempotency.key": key})
-        return to_notification(document) if document else None
+        return (await self.opened([document]))[0] if document else None
 
     async def release_idempotency_key(self, key: str, older_than: datetime) -> bool:
         with translated():
@@ -149,7 +176,8 @@ class Notifications(Claims, InboxQueries):
     async def get(self, caller: Caller, notification_id: str) -> Notification:
         """One, with the deliveries of its siblings. Another's is NotFound: ownership is in the query."""
         with translated():
-            return merged(await parts_of(self._majority, notification_id, visible_to(caller)))
+            documents = await documents_of(self._majority, notification_id, visible_to(caller))
+        return merged(await self.opened(documents))
 
 
 def visible_to(caller: Caller) -> dict[str, Any]:

@@ -11,15 +11,22 @@ from notification_engine.storage.codec import to_notification
 from notification_engine.storage.connection import Document, Session
 
 
+async def documents_of(
+    collection: AsyncCollection[Document], notification_id: str, visible: Document, session: Session | None = None
+) -> list[Document]:
+    """The first is the notification's own. Raises NotFound, also for what `visible` leaves out."""
+    match: Document = {"_id": {"$gte": notification_id, "$lt": notification_id + "~~"}} | visible
+    parts = [d async for d in collection.find(match, sort=[("_id", 1)], session=session)]
+    if not parts or parts[0]["_id"] != notification_id:
+        raise NotFound("There is no such notification.")
+    return parts
+
+
 async def parts_of(
     collection: AsyncCollection[Document], notification_id: str, visible: Document, session: Session | None = None
 ) -> list[Notification]:
-    """The document first. Raises NotFound, also for what `visible` leaves out."""
-    match: Document = {"_id": {"$gte": notification_id, "$lt": notification_id + "~~"}} | visible
-    parts = [to_notification(d) async for d in collection.find(match, sort=[("_id", 1)], session=session)]
-    if not parts or parts[0].id != notification_id:
-        raise NotFound("There is no such notification.")
-    return parts
+    """Without what is sealed."""
+    return [to_notification(d) for d in await documents_of(collection, notification_id, visible, session)]
 
 
 def merged(parts: Sequence[Notification]) -> Notification:

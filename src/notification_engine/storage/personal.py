@@ -7,7 +7,10 @@ from typing import Any
 from bson import ObjectId
 from bson.binary import Binary
 
+from notification_engine.domain.delivery import Channel
+from notification_engine.storage.codec import to_notification
 from notification_engine.storage.connection import Database, Document
+from notification_engine.storage.sealing import Sealing
 
 BATCH = 1000
 
@@ -46,16 +49,13 @@ async def delivery_ids(database: Database, user_id: str) -> AsyncIterator[list[s
         yield batch
 
 
-async def addresses(database: Database, user_id: str) -> list[str]:
+async def addresses(database: Database, sealing: Sealing | None, user_id: str) -> list[str]:
     """E-mail addresses that the user's notifications went to, as they were given."""
-    notifications = database.majority("notifications")
-    emailed = {"$filter": {"input": "$deliveries", "as": "d", "cond": {"$eq": ["$$d.channel", "email"]}}}
-    given = {"$setUnion": [[{"$ifNull": ["$email", None]}], {"$map": {"input": emailed, "in": "$$this.endpoint"}}]}
-    stages: list[Document] = [
-        {"$match": {"user_id": user_id}},
-        {"$project": {"_id": 0, "address": given}},
-        {"$unwind": "$address"},
-        {"$group": {"_id": "$address"}},
-    ]
-    found = await notifications.aggregate(stages)
-    return sorted([row["_id"] async for row in found if isinstance(row["_id"], str)])
+    found: set[str] = set()
+    cursor = database.majority("notifications").find({"user_id": user_id}, batch_size=BATCH)
+    while batch := await cursor.to_list(BATCH):
+        notifications = await sealing.opened(batch) if sealing else [to_notification(d) for d in batch]
+        for n in notifications:
+            ends = [d.endpoint for d in n.deliveries if d.channel is Channel.EMAIL]
+            found |= {address for address in (n.email, *ends) if address}
+    return sorted(found)

@@ -16,6 +16,7 @@ from notification_engine.storage.connection import Database, Document, translate
 from notification_engine.storage.ledgers import KEPT
 from notification_engine.storage.personal import BATCH, shown
 from notification_engine.storage.pipelines import recompute
+from notification_engine.storage.sealing import Sealing
 
 _INTERNAL = {"lease": 0, "idempotency": 0, "rank": 0}
 
@@ -25,7 +26,10 @@ class PersonalNotifications:
 
     collection = "notifications"
 
-    def __init__(self, database: Database, clock: Clock, pseudonym: Callable[[str], str]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, pseudonym: Callable[[str], str], sealing: Sealing | None = None
+    ) -> None:
+        self._sealing = sealing
         self._notifications = database.collection(self.collection)
         self._ledgers = database.collection("notification_ledgers")
         self._clock = clock
@@ -35,7 +39,8 @@ class PersonalNotifications:
         """Those for the user; of those that the user sent to others only the ids."""
         with translated():
             own = self._notifications.find({"user_id": user_id}, _INTERNAL, sort=[("_id", 1)])
-            found = [shown(document) async for document in own]
+            documents = [document async for document in own]
+            found = [shown(d) for d in (await self._sealing.plain(documents) if self._sealing else documents)]
             sent = self._notifications.find({"source": user_id, "user_id": {"$ne": user_id}}, {"_id": 1, "source": 1})
             return found + [document async for document in sent]
 

@@ -84,6 +84,7 @@ def _document(given: NotificationType) -> Document:
         "transactional": given.transactional,
         "template": given.template,
         "retention_days": given.retention_days,
+        "sensitive": given.sensitive,
     }
 
 
@@ -100,4 +101,5 @@ def _type(document: Document) -> NotificationType:
         retention_days=document.get("retention_days"),
         overridden=True,
         updated_at=document["updated_at"],
+        sensitive=document.get("sensitive", False),
     )

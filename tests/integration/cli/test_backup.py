@@ -428,10 +428,10 @@ async def test_another_key_is_warned_of(start: Start, other: Database, mongod: s
         *("restore", tmp_path / "a"),
         MONGODB_URL=mongod,
         MONGODB_DATABASE=other.name,
-        FIELD_ENCRYPTION_KEY="another key than before, 32 bytes or more",
+        JWT_SECRET_KEY="another key than before, 32 bytes or more",
     )
     assert ended.code == 0
-    assert "Restored, but webhooks cannot be sent yet: FIELD_ENCRYPTION_KEY" in ended.err
+    assert "Restored, but the engine will not start yet: FIELD_ENCRYPTION_KEY" in ended.err
 
 
 async def test_a_moment_that_is_gone_says_how_to_keep_it(database: Database, sync: Sync, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.integration.storage.stores import LEASE, Stores, notifications_of
+from tests.sealers import sealer
 
 from notification_engine.daemon.dispatcher import Dispatcher
 from notification_engine.daemon.sweeper import Sweeper
@@ -14,7 +15,6 @@ from notification_engine.domain.outcome import Accepted, Delivered, Message, Out
 from notification_engine.domain.retry import RetryPolicy
 from notification_engine.health.metrics import Metrics
 from notification_engine.realtime.hub import Hub
-from notification_engine.security.field_encryption import FieldCipher
 from notification_engine.services.endpoint_watch import EndpointWatch
 from notification_engine.services.ports import Deadline
 from notification_engine.services.send import Send
@@ -105,7 +105,7 @@ def a_daemon(stores: Stores, owner: str = "one", **changes: Any) -> Daemon:
     values: dict[str, Any] = {"lane_bound": 50, "queue_size": 1000, "lease_seconds": LEASE, "processing_timeout": 300.0}
     values |= changes
     store = notifications_of(stores.database, stores.clock)
-    endpoints = Endpoints(stores.database, FieldCipher.from_secret("a secret of the tests, 32 bytes or more"))
+    endpoints = Endpoints(stores.database, sealer())
     metrics, policy = Metrics(), RetryPolicy(3, 0.01)
     settle = Settle(
         store,

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import bson
 import pytest
 from tests.integration.conftest import API, Running, Start, message
 from tests.servers.callbacks import TOPIC, SendGridSigner, Sns
 from tests.servers.smtp import CUT, Mailbox
+
+from notification_engine.storage.data_keys import EVENTS, SUPPRESSIONS
 
 KEPT = (
     "notifications",
@@ -59,7 +62,12 @@ class Fed:
     async def stored(self) -> dict[str, list[dict[str, Any]]]:
         """Everything that a callback could change."""
         database = self.running.engine.database
-        return {name: [d async for d in database.collection(name).find({}, sort=[("_id", 1)])] for name in KEPT}
+        stored = {name: [d async for d in database.collection(name).find({}, sort=[("_id", 1)])] for name in KEPT}
+        events, sealer = "notification_provider_events", self.running.engine.data_keys.sealer(EVENTS)
+        stored[events] = [bson.decode(sealer.open(d.pop("sealed"), d["_id"])) | d for d in stored[events]]
+        sealer, name = self.running.engine.data_keys.sealer(SUPPRESSIONS), "notification_suppressions"
+        stored[name] = [d | {"address": sealer.open(d["address"], d["_id"]).decode()} for d in stored[name]]
+        return stored
 
     async def suppressed(self) -> dict[str, str]:
         return {d["address"]: d["reason"] for d in (await self.stored())["notification_suppressions"]}

@@ -29,6 +29,7 @@ from notification_engine.storage.backup import is_ours
 ADMIN = token("the-admin", Role.ADMIN)
 IMPERSONAL = {  # collections that hold nothing of a user, with the reason
     "notification_audit_heads": "a day, a number and a hash",
+    "notification_data_keys": "wrapped keys of purposes",
     "notification_breakers": "counts of a provider",
     "notification_callbacks_seen": "hashes of signatures",
     "notification_erasures": "a keyed pseudonym, ids of what is gone and hashes of contents",

@@ -223,3 +223,16 @@ async def test_pages_reach_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     replica.inbox.inside = [a_surfaced(i, NOW + timedelta(seconds=i)) for i in range(10)]
     await replica.poll.run_once()
     assert await ids(connection) == [n.id for n in replica.inbox.inside]
+
+
+async def test_a_sensitive_text_does_not_cross_the_bus_and_the_poll_brings_it() -> None:
+    exchange = Exchange()
+    one, two = Replica(exchange.bus()), Replica(exchange.bus())
+    here, there = await one.connected(), await two.connected()
+    notification = a_surfaced()
+    notification.sensitive = True
+    one.hub.surfaced(notification)
+    two.inbox.inside = [notification]
+    await two.poll.run_once()
+    assert two.inbox.read == [notification.id]
+    assert await ids(here) == await ids(there) == [notification.id]

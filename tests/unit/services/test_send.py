@@ -180,6 +180,14 @@ async def test_what_has_expired_is_not_sent(seconds: int, expired: bool) -> None
     assert rig.ends == ([(S.EXPIRED, Reason.EXPIRED)] if expired else [])
 
 
+async def test_what_was_erased_is_not_sent_and_is_no_failure() -> None:
+    rig = Rig()
+    given = work(channel=C.EMAIL)
+    given.notification.erased = True
+    await rig.send.send(given)
+    assert (rig.log, rig.ends) == (["end"], [(S.SUPPRESSED, Reason.ERASED)])
+
+
 LOOK = "look up email whk_1"
 BOUNCED = Suppression("whk_1", SuppressionReason.HARD_BOUNCE, "sendgrid", "sendgrid")
 STOPPED = replace(BOUNCED, reason=SuppressionReason.UNSUBSCRIBE)

@@ -5,7 +5,7 @@ from tests.unit.builders import NOW, a_delivery, a_notification
 
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
 from notification_engine.domain.notification import Action, Idempotency, Inbox, Lease
-from notification_engine.services.views import delivery_view, notification_view
+from notification_engine.services.views import WITHHELD, delivery_view, notification_view
 
 LATER = NOW + timedelta(minutes=1)
 
@@ -88,3 +88,13 @@ def test_a_delivery_is_shown_with_its_state_and_reason() -> None:
 def test_a_view_can_be_sent_as_json() -> None:
     notification = a_notification([a_delivery(0)], inbox=Inbox(visible_at=NOW))
     assert orjson.loads(orjson.dumps(notification_view(notification, deliveries=True)))["status"] == "pending"
+
+
+def test_texts_of_a_sensitive_type_are_for_the_recipient_alone() -> None:
+    fields = {"title": "T", "body": "B", "data": {"a": 1}, "actions": [Action("Open", "https://x.example")]}
+    names = ("title", "body", "data", "actions")
+    given = a_notification(user_id="u1", sensitive=True, **fields)
+    assert [notification_view(given, reader="op")[n] for n in names] == [WITHHELD, "", {}, []]
+    for reader in ("u1", None):
+        assert notification_view(given, reader=reader)["title"] == "T"
+    assert notification_view(a_notification(user_id="u1", **fields), reader="op")["title"] == "T"

@@ -41,6 +41,7 @@ TYPE_EXAMPLE: dict[str, Any] = {
     "transactional": False,
     "template": "shop.order_sent",
     "retention_days": 90,
+    "sensitive": False,
 }
 
 Source = Annotated[Text, Field(max_length=MAX_PART_BYTES, pattern=r"^[^\x00]*$")]
@@ -168,7 +169,8 @@ class PreviewOut(Strict):
 
 class TypeIn(Strict):
     """`on_unknown` null: by the priority. `transactional`: what the recipient asked for, never to be unsubscribed.
-    `retention_days` null: NOTIFICATION_RETENTION_DAYS; 0: without end."""
+    `retention_days` null: NOTIFICATION_RETENTION_DAYS; 0: without end. `sensitive`: title, body, data and actions are
+    stored encrypted, and shown to nobody but the recipient."""
 
     description: Annotated[Text, Field(max_length=500)] = ""
     channels: Channels = (Channel.IN_APP,)
@@ -177,6 +179,7 @@ class TypeIn(Strict):
     transactional: bool = False
     template: TemplateKey | None = None
     retention_days: RetentionDays | None = None
+    sensitive: bool = False
 
 
 class TypeChangeIn(Strict):
@@ -189,6 +192,7 @@ class TypeChangeIn(Strict):
     transactional: bool | None = None
     template: TemplateKey | None = None
     retention_days: RetentionDays | None = None
+    sensitive: bool | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "TypeChangeIn":
@@ -215,6 +219,7 @@ class TypeOut(Strict):
     transactional: bool
     template: str | None
     retention_days: int | None
+    sensitive: bool
     builtin: bool
     overridden: bool
     updated_at: datetime | None

@@ -60,6 +60,9 @@ class SendGridProvider:
             case Lost(reason, detail):
                 return judge(self.name, _silence(reason, "after"), detail=detail)
 
+    def renew(self, api_key: str) -> None:
+        self._headers = self._headers | {"Authorization": f"Bearer {api_key}"}
+
     async def close(self) -> None:
         """The session is shared; who opened it closes it."""
 

@@ -4,7 +4,7 @@ unknown, because the server may have taken it. The client bounds each command; t
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiosmtplib
 from aiosmtplib import SMTP
@@ -35,6 +35,9 @@ class SmtpProvider:
 
     def __init__(self, config: SmtpConfig) -> None:
         self._config = config
+
+    def renew(self, password: str) -> None:
+        self._config = replace(self._config, password=password)
 
     async def send(self, email: Email, deadline: Deadline) -> Outcome:
         try:
