@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -22,14 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.domain.rate_limit import RateClass, RateLimit, parse_rate
 from notification_engine.net.guard import Guard
-from notification_engine.net.secret_sources import (
-    AWS_PREFIX,
-    VAULT_PREFIX,
-    Reference,
-    SecretSources,
-    is_reference,
-    parse_reference,
-)
+from notification_engine.net.secret_sources import Reference, SecretSources, places
 from notification_engine.net.vault import Vault
 from notification_engine.realtime.redis_address import RedisAddress, parse_redis_url
 from notification_engine.security.sendgrid import SendGridSignature
@@ -352,8 +345,8 @@ def load_settings(*, development: bool = False) -> Settings:
     `development` fills what neither the environment nor `.env` gives so that one command is enough; it changes nothing
     when ENVIRONMENT=production is given.
     """
-    settings: Settings = _read()
-    if development and not ("ENVIRONMENT" in settings.model_fields_set and not settings.development):
+    settings: Settings = _read(development)
+    if _develops(settings, development):
         settings = _with_development_defaults(settings)
     if problems := _problems(settings):
         raise ConfigurationError("\n".join(problems))
@@ -362,17 +355,20 @@ def load_settings(*, development: bool = False) -> Settings:
 
 ADDRESSES = {"MONGODB_URL", "REDIS_URL"}  # they may hold a password
 SECRETS = tuple(n for n, f in Settings.model_fields.items() if "SecretStr" in str(f.annotation) or n in ADDRESSES)
-BOOTSTRAP = {AWS_PREFIX: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), VAULT_PREFIX: ("VAULT_TOKEN",)}
 
 
 def _typed(name: str, value: str) -> SecretStr | str:
     return value if name in ADDRESSES else SecretStr(value)
 
 
-def _read() -> Settings:
+def _develops(settings: Settings, asked: bool) -> bool:
+    return asked and not ("ENVIRONMENT" in settings.model_fields_set and not settings.development)
+
+
+def _read(development: bool) -> Settings:
     """Files first, because what reaches a secret store may stand in one; then what the stores hold."""
     layers = [{k: v for k, v in layer.items() if v} for layer in (os.environ, dotenv_values(".env"))]
-    files, references, problems = _places(layers)
+    files, references, problems = places(SECRETS, layers)
     from_files, unread = SecretSources(files, {}).read_files()
     problems += unread.values()
     if problems:
@@ -380,6 +376,8 @@ def _read() -> Settings:
     settings = _validated(from_files | dict.fromkeys(references, PENDING)) if references else _validated(from_files)
     sources = _sources(settings, files, references)
     if references:
+        if (insecure := _vault_problem(settings)) and not _develops(settings, development):
+            raise ConfigurationError(insecure)  # before the token goes there
         with ThreadPoolExecutor(1) as pool:  # whether or not a loop runs here already
             fetched, unread = pool.submit(asyncio.run, sources.read()).result()
         if unread:
@@ -387,29 +385,6 @@ def _read() -> Settings:
         settings = _validated(fetched)
     settings._sources = sources
     return settings
-
-
-def _places(layers: Sequence[Mapping[str, str | None]]) -> tuple[dict[str, Path], dict[str, Reference], list[str]]:
-    """Of each secret that is not given outright: its file or its reference. The environment wins over `.env`."""
-    files: dict[str, Path] = {}
-    references: dict[str, Reference] = {}
-    problems: list[str] = []
-    for name in SECRETS:
-        pairs = ((layer.get(name), layer.get(f"{name}_FILE")) for layer in layers)
-        given, file = next((pair for pair in pairs if any(pair)), (None, None))
-        if given and file:
-            problems.append(f"{name}: {name}_FILE is given too; give one of the two.")
-        elif file:
-            files[name] = Path(file)
-        elif given and is_reference(given):
-            if any(given.startswith(prefix) and name in own for prefix, own in BOOTSTRAP.items()):
-                problems.append(f"{name}: it opens the secret store, so it cannot stand there; give {name}_FILE.")
-                continue
-            try:
-                references[name] = parse_reference(name, given)
-            except ConfigurationError as error:
-                problems.append(str(error))
-    return files, references, problems
 
 
 def _sources(s: Settings, files: Mapping[str, Path], references: Mapping[str, Reference]) -> SecretSources:
@@ -504,9 +479,14 @@ def _keeper_problems(s: Settings) -> list[str]:
     }
     provider = s.MASTER_KEY_PROVIDER
     problems = [f"{name}: needed with MASTER_KEY_PROVIDER={provider}." for name, v in needs[provider] if not v]
-    if s.VAULT_ADDR is not None and not s.development and not s.VAULT_ADDR.startswith("https://"):
-        problems.append("VAULT_ADDR: must begin with https:// with ENVIRONMENT=production.")
-    return problems
+    insecure = _vault_problem(s)
+    return [*problems, insecure] if insecure else problems
+
+
+def _vault_problem(s: Settings) -> str | None:
+    if s.VAULT_ADDR is None or s.development or s.VAULT_ADDR.startswith("https://"):
+        return None
+    return "VAULT_ADDR: must begin with https:// with ENVIRONMENT=production."
 
 
 def _redis_problems(s: Settings) -> list[str]:

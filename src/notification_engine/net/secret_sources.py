@@ -6,7 +6,7 @@ Invariant: no value and no part of one stands in an error; each error begins wit
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 1024  # of AWS Secrets Manager; a key file has fewer by far
 AWS_PREFIX, VAULT_PREFIX = "aws-secretsmanager:", "vault:"
+_OPENS = {
+    AWS_PREFIX: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    VAULT_PREFIX: ("VAULT_TOKEN",),
+}  # what opens the store itself
 _SEGMENT = r"[A-Za-z0-9_.@=+-]*[A-Za-z0-9_@=+-][A-Za-z0-9_.@=+-]*"  # not `..`, which would leave the mount
 _VAULT = re.compile(rf"(?P<mount>{_SEGMENT})/(?P<path>{_SEGMENT}(/{_SEGMENT})*)#(?P<key>[^#\s]+)")
 _AWS = re.compile(r"(?P<name>[A-Za-z0-9/_+=.@:-]{1,2048})(#(?P<key>[^#\s]+))?")
@@ -50,6 +54,31 @@ def parse_reference(variable: str, value: str) -> Reference:
     raise ConfigurationError(
         f"{variable}: a reference to AWS Secrets Manager reads aws-secretsmanager:<name or ARN>[#<JSON key>]."
     )
+
+
+def places(
+    names: Iterable[str], layers: Sequence[Mapping[str, str | None]]
+) -> tuple[dict[str, Path], dict[str, Reference], list[str]]:
+    """Of each secret that is not given outright: its file or its reference. The environment wins over `.env`."""
+    files: dict[str, Path] = {}
+    references: dict[str, Reference] = {}
+    problems: list[str] = []
+    for name in names:
+        pairs = ((layer.get(name), layer.get(f"{name}_FILE")) for layer in layers)
+        given, file = next((pair for pair in pairs if any(pair)), (None, None))
+        if given and file:
+            problems.append(f"{name}: {name}_FILE is given too; give one of the two.")
+        elif file:
+            files[name] = Path(file)
+        elif given and is_reference(given):
+            if any(given.startswith(prefix) and name in own for prefix, own in _OPENS.items()):
+                problems.append(f"{name}: it opens the secret store, so it cannot stand there; give {name}_FILE.")
+                continue
+            try:
+                references[name] = parse_reference(name, given)
+            except ConfigurationError as error:
+                problems.append(str(error))
+    return files, references, problems
 
 
 def read_file(variable: str, path: Path) -> str:

@@ -118,6 +118,14 @@ async def test_each_reference_that_fails_has_a_line_and_shows_no_secret(load: Lo
     assert not any("does not answer" in line for line in lines)
 
 
+async def test_no_token_goes_to_a_vault_without_tls_in_production(load: Load, vault: Vault) -> None:
+    with pytest.raises(ConfigurationError, match=r"^VAULT_ADDR: must begin with https://"):
+        await asyncio.to_thread(
+            load, ENVIRONMENT="production", FIELD_ENCRYPTION_KEY="vault:kv/engine#key", **of_vault(vault)
+        )
+    assert vault.requests == []
+
+
 async def test_a_token_of_before_is_good_for_the_overlap(begin: Begin, load: Load, tmp_path: Path) -> None:
     file = tmp_path / "jwt"
     file.write_text(OLD)
