@@ -191,7 +191,7 @@ async def test_roles_show_what_they_do(start: Start) -> None:
     assert (await shown(api, "daemon"))["status"] == "disabled"
     assert (await shown(api, "status"))["status"] == "healthy"
     loops = (await until(daemon, "daemon", lambda d: d["status"] == "running"))["loops"]
-    assert set(loops) == {"sweeper", "leases", "janitor", "breakers"}
+    assert set(loops) == {"sweeper", "leases", "janitor", "breakers", "retention"}
     for path in PATHS:
         assert (await get(daemon, path))[0] == 200, path
     assert (await get(daemon, f"{API}/history"))[0] == 404, "a daemon serves health alone"
