@@ -84,8 +84,8 @@ class RateLimited(RequestError):
     title = "Too many requests"
     kind = "rate-limited"
 
-    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, *, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(detail, field=field)
         self.retry_after = retry_after
 
 

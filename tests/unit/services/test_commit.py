@@ -56,10 +56,8 @@ class Answers:
         self.results = results
         self.inserts: list[list[str]] = []
 
-    def encode(self, notification: Notification) -> bytes:
-        if self.results.get(notification.id) is ODD:
-            raise ODD
-        return b""
+    async def encoded(self, requests: Sequence[Sequence[Notification]]) -> list[Any]:
+        return [ODD if any(self.results.get(n.id) is ODD for n in r) else [(n.id, b"") for n in r] for r in requests]
 
     async def insert_each(self, documents: Sequence[tuple[str, bytes]]) -> list[Any]:
         self.inserts.append([document_id for document_id, _ in documents])
