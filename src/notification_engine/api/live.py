@@ -94,7 +94,7 @@ async def _authenticate(socket: WebSocket, given: ApiServices, protocols: list[s
     if len(protocols) == 2 and protocols[0] == "bearer":
         return given.tokens.verify(protocols[1])
     async with asyncio.timeout(AUTH_SECONDS):
-        message = _parse(await socket.receive_text())
+        message = await _received(socket)
     if message.get("type") != "auth" or not isinstance(message.get("token"), str):
         raise Unauthenticated("The first message must be `auth`.")
     return given.tokens.verify(message["token"])
@@ -106,6 +106,15 @@ def _origin_allowed(socket: WebSocket, allowed: tuple[str, ...]) -> bool:
     if origin is None or origin in allowed or "*" in allowed:
         return True
     return urlsplit(origin).netloc == socket.headers.get("host")
+
+
+async def _received(socket: WebSocket) -> dict[str, Any]:
+    """A binary frame is none of the protocol's: like what is no JSON, it is the empty message."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"], message.get("reason"))
+    text = message.get("text")
+    return {} if text is None else _parse(text)
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -167,7 +176,7 @@ class _Session:
 
     async def _read(self) -> None:
         while self._connection.closed_with is None:
-            message = _parse(await self._socket.receive_text())
+            message = await _received(self._socket)
             self._heard = time.monotonic()
             try:
                 await self._obey(message)

@@ -88,6 +88,27 @@ async def test_what_is_not_understood_is_said_and_ends(running: Running, text: s
         assert await closed(socket) == 1008
 
 
+async def test_a_binary_frame_is_not_understood(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(running) as (socket, _):
+        await socket.send_bytes(b'{"type": "pong"}')
+        assert (await frame(socket, "error"))["detail"]
+        assert await closed(socket) == 1008
+    async with running.session.ws_connect(f"{running.address}{API}/ws") as socket:
+        await socket.send_bytes(b'{"type": "auth"}')
+        assert await closed(socket) == 1008
+    assert not [line for line in caplog.records if line.levelname == "ERROR"]
+
+
+async def test_text_that_is_no_utf8_ends_the_socket_and_is_no_defect(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(running) as (socket, _):
+        await socket._writer.send_frame(b"\xed\xa0\x80", WSMsgType.TEXT)  # the client's own check is passed by
+        assert await closed(socket) == 1007
+    told = [line for line in caplog.records if "UTF-8" in line.getMessage()]
+    assert [(line.levelname, line.exc_info) for line in told] == [("WARNING", None)]
+
+
 async def test_a_bad_cursor_is_an_error_frame_and_the_socket_lives(running: Running) -> None:
     async with opened(running) as (socket, _):
         await socket.send_json({"type": "resume", "cursor": "nonsense"})
