@@ -70,11 +70,13 @@ async def _serve(socket: WebSocket, given: ApiServices) -> None:
     try:
         caller = await _authenticate(socket, given, protocols)
     except (Unauthenticated, TimeoutError):
-        await socket.close(1008, "authentication")
+        with contextlib.suppress(RuntimeError):  # closed by the server, see `_send`
+            await socket.close(1008, "authentication")
         return
     connection = given.hub.join(caller.sub)
     if connection is None:
-        await socket.close(1013, "too many connections")
+        with contextlib.suppress(RuntimeError):
+            await socket.close(1013, "too many connections")
         return
     try:
         await _Session(socket, given, caller, connection).run()
@@ -106,6 +108,14 @@ def _origin_allowed(socket: WebSocket, allowed: tuple[str, ...]) -> bool:
     if origin is None or origin in allowed or "*" in allowed:
         return True
     return urlsplit(origin).netloc == socket.headers.get("host")
+
+
+async def _send(socket: WebSocket, data: bytes) -> None:
+    """The server itself ends a connection whose client broke the protocol below ours, and then takes nothing more."""
+    try:
+        await socket.send_text(data.decode())
+    except RuntimeError:
+        raise WebSocketDisconnect(1006) from None
 
 
 async def _received(socket: WebSocket) -> dict[str, Any]:
@@ -161,7 +171,7 @@ class _Session:
 
     async def _write(self) -> None:
         while (data := await self._connection.next()) is not None:
-            await self._connection.write(self._socket.send_text(data.decode()))
+            await self._connection.write(_send(self._socket, data))
 
     async def _watch(self) -> None:
         config = self._given.config
