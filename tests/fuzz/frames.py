@@ -1,4 +1,4 @@
-"""What a WebSocket client may send: the protocol's frames, the same mutated, and plain nonsense, as Hypothesis draws it."""
+"""What a WebSocket client may send: the protocol's frames, the same mutated, and nonsense, as Hypothesis draws it."""
 
 import json
 from dataclasses import dataclass

@@ -107,17 +107,26 @@ async def document_of(engine: ClosedEngine) -> dict[str, Any]:
 
 
 async def fuzz(
-    engine: ClosedEngine, directory: Path, token: str, phases: str, *, seed: int | None, examples: int
+    engine: ClosedEngine,
+    directory: Path,
+    token: str,
+    phases: str,
+    *,
+    seed: int | None,
+    examples: int,
+    document: dict[str, Any] | None = None,
 ) -> Tally:
     """Runs schemathesis in a process of its own. What it found stands in `output`, with a command that repeats it.
 
-    Without a seed the inputs are the same at every run."""
-    config, tally = directory / "fuzz.toml", directory / "tally.jsonl"
-    config.write_text(configuration(await document_of(engine), seed=seed, examples=examples))
+    Without a seed the inputs are the same at every run. `document`: in place of the engine's own.
+    """
+    config, tally, told = directory / "fuzz.toml", directory / "tally.jsonl", directory / "openapi.json"
+    told.write_text(json.dumps(document or await document_of(engine)))
+    config.write_text(configuration(json.loads(told.read_text()), seed=seed, examples=examples))
     tally.write_text("")
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)),
-        *("run", f"{engine.address}/openapi.json", "--phases", phases, "--no-color"),
+        *("run", str(told), "--url", engine.address, "--phases", phases, "--no-color"),
         cwd=directory,
         env=os.environ | {"FUZZ_TALLY": str(tally), "FUZZ_TOKEN": token, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=asyncio.subprocess.DEVNULL,

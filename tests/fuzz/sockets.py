@@ -199,21 +199,26 @@ class Player:
         return frame
 
 
-def fuzz(player: Player, messages: int, number: int, *, derandomize: bool = False) -> None:
-    """Plays until so many messages were sent. The memory is noted after each round."""
+def fuzz(player: Player, messages: int, number: int) -> None:
+    """Plays until so many messages were sent, the same at every run with one number. The memory is noted after each
+    round."""
     player.furnish()
     before = player.unread(BYSTANDER)
     rounds = 0
     while player.messages < messages:
         examples = max(10, (messages - player.messages) // LENGTH)
-        played = _round(player, min(examples, 60), number + rounds, derandomize)
-        played()
+        _round(player, min(examples, 60), number + rounds)()
         rounds += 1
         player.resident.append(player.engine.resident_bytes())
     assert player.unread(BYSTANDER) == before, "somebody has marked what is another's"
 
 
-def _round(player: Player, examples: int, number: int, derandomize: bool) -> Any:
+def grown_bytes(resident: list[int]) -> int:
+    """From the end of the warm-up, a fifth of the rounds, to the end."""
+    return resident[-1] - resident[len(resident) // 5]
+
+
+def _round(player: Player, examples: int, number: int) -> Any:
     @seed(number)
     @settings(
         max_examples=examples,

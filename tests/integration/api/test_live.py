@@ -127,7 +127,7 @@ async def test_an_answer_to_a_client_that_broke_the_protocol_is_no_defect(runnin
 
 async def until_gone(running: Running) -> None:
     async with asyncio.timeout(10):
-        while (await running.call("GET", "/health/channels"))[1]["in_app"]["live"]["connections"]:
+        while (await running.call("GET", "/health/channels"))[1]["in_app"]["live"]["connections"]:  # noqa: ASYNC110 - a figure, no signal
             await asyncio.sleep(0.02)
 
 

@@ -132,7 +132,11 @@ Line = Annotated[Text, Field(min_length=1), AfterValidator(_one_line)]
 Flag = Annotated[bool, Field(strict=True)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_as_text)]
 ChannelName = Annotated[Channel, BeforeValidator(_channel)]
-Channels = Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=8, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)]
+Channels = Annotated[
+    tuple[ChannelName, ...],
+    Field(min_length=1, max_length=8, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
 Key = Annotated[Line, Field(max_length=256)]
 UserId = Annotated[Line, Field(max_length=128)]
 TypeName = Annotated[str, Field(max_length=128, pattern=TYPE_PATTERN)]

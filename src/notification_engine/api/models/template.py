@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from notification_engine.api.models.send import Channels, Flag, LocaleName, Strict, TemplateKey, Text, TimeZone, storable
+from notification_engine.api.models.send import (
+    Channels,
+    Flag,
+    LocaleName,
+    Strict,
+    TemplateKey,
+    Text,
+    TimeZone,
+    storable,
+)
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import OnUnknown, Priority
 from notification_engine.domain.template import MAX_LOCALES, MAX_PART_BYTES, Draft, Parts, TemplateKind
