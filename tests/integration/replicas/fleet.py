@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession
 from prometheus_client.parser import text_string_to_metric_families
+from tests.canaries import here, logged, watch
 from tests.integration.conftest import API, SECRET, token
 from tests.servers.receiver import Receiver
 
@@ -108,6 +109,9 @@ class Replica:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
+        watch.look(
+            "log of a replica", here(), logged((self.directory / f"{self.name}.log").read_text(errors="replace"))
+        )
 
     def log(self) -> str:
         return (self.directory / f"{self.name}.log").read_text()[-4000:]
