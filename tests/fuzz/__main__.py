@@ -28,7 +28,7 @@ async def fuzz_http(engine: ClosedEngine, directory: Path, options: argparse.Nam
         cases += tally.cases
         print(f"HTTP as {'+'.join(roles)}: {tally.cases} cases, {'nothing' if tally.code == 0 else 'FAULTS'} found")
         if tally.code != 0:
-            print(tally.output)
+            print("\n".join(line[:1000] for line in tally.output.splitlines()))
             problems.append(f"schemathesis ended with {tally.code}")
         if len(roles) > 1:
             wanted = http.acceptable(await http.document_of(engine))

@@ -26,6 +26,7 @@ from tests.fuzz.world import ClosedEngine
 PUBLIC = ("callbacks", "unsubscribe")  # signed, or opened by what was mailed: nothing that is made up is accepted
 BUILT_IN = ("types", "templates")
 ACCEPTABLE = ["2xx", "3xx", 401, 403, 404, 409, 422, 429, "5xx"]
+REFUSED = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
 UNSIGNED = [*ACCEPTABLE, 400]
 
 
@@ -70,6 +71,7 @@ def configuration(document: dict[str, Any], *, seed: int | None, examples: int) 
         f"generation.max-examples = {2 * examples}",
         "[checks]",
         f"positive_data_acceptance.expected-statuses = {json.dumps(ACCEPTABLE)}",
+        f"negative_data_rejection.expected-statuses = {json.dumps(REFUSED)}",
         "object_level_authorization.enabled = false",
     ]
     for path in endless(document):
