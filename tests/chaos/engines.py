@@ -111,9 +111,8 @@ class EngineProcess:
             self._send(signal.SIGKILL)
         if self.child is not None:
             await self.child.wait()
-        watch.look(
-            "log of an engine", here(), logged(self.log.read_text(errors="replace")) if self.log.exists() else ""
-        )
+        if self.log.exists():
+            watch.look("log of an engine", here(), logged(self.log.read_text(errors="replace")))
 
     async def restart(self) -> None:
         await self.kill()

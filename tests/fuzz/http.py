@@ -5,8 +5,8 @@ What is off, and why:
 - `object_level_authorization` needs the identities of peers in a file of its own form; who sees whose object is proven
   route by route, by tests made from the same document.
 - Of `positive_data_acceptance` the statuses 422 is added: a cursor that we gave, a moment in the future, a template
-  that exists have no words in JSON Schema. For it the check `refusals_are_problems` holds, and every operation must
-  have been reached at least once (`Tally.never_reached`).
+  that exists have no words in JSON Schema. For it the check `refusals_are_problems` holds, and every operation
+  without an id in its path must have been reached at least once (`Tally.never_reached`).
 - `use_after_free` for types and templates: whoever deletes an override is shown the built-in one again, by design.
 """
 

@@ -109,9 +109,9 @@ class Replica:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
-        watch.look(
-            "log of a replica", here(), logged((self.directory / f"{self.name}.log").read_text(errors="replace"))
-        )
+        log = self.directory / f"{self.name}.log"
+        if log.exists():
+            watch.look("log of a replica", here(), logged(log.read_text(errors="replace")))
 
     def log(self) -> str:
         return (self.directory / f"{self.name}.log").read_text()[-4000:]
