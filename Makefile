@@ -5,7 +5,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run token test lint check bench chaos docs clean
+.PHONY: run token test lint check bench chaos fuzz audit sbom secrets docs clean
 
 run: $(VENV)/.run
 	@$(BIN)/notification-engine dev $(ARGS)
@@ -28,6 +28,22 @@ chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos --prove
 	$(BIN)/python -m tests.chaos --out var/chaos $(CHAOS)
 	NETWORK_CUT_SECONDS=60 $(BIN)/pytest -s tests/integration/replicas/test_hosts.py
+
+# The same again: make fuzz FUZZ="--seed N".
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+# Ends with 0 (no fault known), 1 (faults) or 3: the vulnerability service did not answer, and nothing is said.
+audit: $(VENV)/.dev
+	@$(BIN)/python -m tests.supply.audit
+
+sbom: $(VENV)/.dev
+	@mkdir -p var
+	$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-reproducible -o var/sbom.json
+
+# Takes what looks like a secret into .secrets.baseline. Look at each line that it prints first.
+secrets: $(VENV)/.dev
+	$(BIN)/python -m tests.supply.secrets
 
 token: $(VENV)/.run
 	@$(BIN)/notification-engine token --sub dev --role user --role service --role operator

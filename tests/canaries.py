@@ -1,80 +1,112 @@
-"""Canaries: a mark of its own in every field of a request model that takes text, made from the model itself."""
+"""Marks that must never be seen again: in secrets, tokens, addresses and bodies, each with a name.
 
-import base64
-import inspect
-import types
-import typing
-import uuid
-from enum import Enum
-from typing import Any, Literal, Union, get_args, get_origin
+What the suite logs, prints, measures and is refused with is looked through as it comes (`tests/conftest.py`,
+`watch` and its callers); the run fails when a mark is in it, and names the mark and the place, never the value.
 
-from pydantic import BaseModel
+The one exception is e-mail on the console, which is standard output by design: it is cut out before the search.
+"""
 
-UNMARKED = {  # closed vocabularies: a mark does not fit, and none of them says who somebody is
-    "locale": "de-CH",
-    "time_zone": "Europe/Zurich",
-    "content_type": "text/plain",
-    "default_locale": "en",
-    "sample_data": {},
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+PROBLEM = "application/problem+json"
+_MARK = "cnry"
+_DIGITS = "7f3a9c51e2"
+_CONSOLE = re.compile(r"\n  ---- e-mail ----\n.*?\n  -{16}\n", re.DOTALL)
+LOG_LINE = re.compile(r'^(\{"timestamp"|\d{4}-\d\d-\d\d[T ]\S+ +\[|Traceback|  File |\S*(Error|Exception)\b)')
+
+
+def canary(name: str) -> str:
+    """A value for the fixture that needs one. The name is in it, so that whoever finds it can tell what was lost."""
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name), name
+    return f"{_MARK}-{name}-{_DIGITS}"
+
+
+FORMS: dict[str, re.Pattern[str]] = {  # what is secret by its form, whoever made it
+    "token": re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}"),
+    "webhook secret": re.compile(r"whsec_[A-Za-z0-9+/]{32,}"),
+    "ticket": re.compile(r"[?&]ticket=[A-Za-z0-9_-]{16,}"),
+    "address": re.compile(r"(?!engine@|sender@)\b[A-Za-z0-9][\w.+-]*@example\.(?:org|com|net)\b"),
+    "private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "password in an address": re.compile(
+        r"\b(?:mongodb(?:\+srv)?|rediss?(?:\+\w+)?|smtp|https?)://[^\s/@:*]*:[^\s/@*]+@"
+    ),
 }
+_NAMED = re.compile(rf"{_MARK}-([a-z]+(?:-[a-z]+)*)-{_DIGITS}")
+_LOGGED_AS_TEXT = re.compile(r"\\+u00(?:40)", re.IGNORECASE)
 
 
-class Canaries:
-    """`marks`: by the dotted path of the field, what was put there."""
-
-    def __init__(self, special: dict[str, Any] | None = None) -> None:
-        """`special`: by the last part of the path, a value or a function of a mark."""
-        self.marks: dict[str, str] = {}
-        self._special: dict[str, Any] = special or {}
-
-    def fill(self, model: type[BaseModel], path: str = "", without: tuple[str, ...] = ()) -> dict[str, Any]:
-        return {
-            name: self._value(field.annotation, f"{path}.{name}" if path else name)
-            for name, field in model.model_fields.items()
-            if name not in without and not self._skipped(name)
-        }
-
-    def mark(self, path: str) -> str:
-        self.marks[path] = f"canary{uuid.uuid4().hex[:12]}"
-        return self.marks[path]
-
-    def _skipped(self, name: str) -> bool:
-        return self._special.get(name, ...) is None
-
-    def _value(self, kind: Any, path: str) -> Any:
-        name = path.rpartition(".")[2]
-        if name in self._special:
-            given = self._special[name]
-            return given(self.mark(path)) if callable(given) else given
-        if name in UNMARKED:
-            return UNMARKED[name]
-        return self._by_kind(kind, path)
-
-    def _by_kind(self, kind: Any, path: str) -> Any:
-        origin, arguments = get_origin(kind), get_args(kind)
-        if origin is typing.Annotated:
-            return self._by_kind(arguments[0], path)
-        if origin in {Union, types.UnionType}:
-            return self._by_kind(next(a for a in arguments if a is not type(None)), path)
-        if origin in {list, tuple}:
-            return [self._by_kind(arguments[0], f"{path}.0")]
-        if origin is Literal:
-            return arguments[0]
-        if origin is dict:
-            return {self.mark(f"{path}.key"): {"deep": [self.mark(f"{path}.value")]}}
-        if inspect.isclass(kind):
-            return self._by_class(kind, path)
-        raise AssertionError(f"{path}: say here what a mark in {kind} is")
-
-    def _by_class(self, kind: type, path: str) -> Any:
-        if issubclass(kind, BaseModel):
-            return self.fill(kind, path)
-        if issubclass(kind, Enum):
-            return next(iter(kind)).value
-        if issubclass(kind, str):
-            return self.mark(path)
-        raise AssertionError(f"{path}: say here what stands in {kind}")
+def found_in(text: str) -> set[str]:
+    """The names of what is in it."""
+    text = _LOGGED_AS_TEXT.sub("@", _CONSOLE.sub("\n", text))
+    return {found[1] for found in _NAMED.finditer(text)} | {n for n, form in FORMS.items() if form.search(text)}
 
 
-def in_base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+def logged(text: str) -> str:
+    """The log lines of a command's output; what else it prints is what it was asked for (`token` prints a token)."""
+    return "\n".join(line for line in text.splitlines() if LOG_LINE.match(line))
+
+
+@dataclass
+class Watch:
+    """`found`: name of the mark and place, once each. `looked`: how much was looked through, by kind of place."""
+
+    found: set[tuple[str, str]] = field(default_factory=set)
+    looked: dict[str, int] = field(default_factory=dict)
+
+    def look(self, kind: str, place: str, text: str) -> None:
+        self.looked[kind] = self.looked.get(kind, 0) + len(text)
+        self.found |= {(name, f"{kind} of {place}") for name in found_in(text)}
+
+    def report(self) -> Iterator[str]:
+        for name, place in sorted(self.found):
+            yield f"canary {name!r} was seen in {place}"
+
+
+watch = Watch()
+
+
+def here() -> str:
+    """The test that runs."""
+    return os.environ.get("PYTEST_CURRENT_TEST", "the session").partition(" (")[0]
+
+
+def watched() -> aiohttp.TraceConfig:
+    """For a client's session: every problem that it is answered is looked through, whatever the test makes of it."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(_ended)
+    trace.on_response_chunk_received.append(_received)
+    return trace
+
+
+async def _ended(_: Any, context: SimpleNamespace, given: aiohttp.TraceRequestEndParams) -> None:
+    context.problem = given.response.content_type == PROBLEM
+
+
+async def _received(_: Any, context: SimpleNamespace, given: aiohttp.TraceResponseChunkReceivedParams) -> None:
+    if getattr(context, "problem", False):
+        watch.look("problem details", here(), given.chunk.decode(errors="replace"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Everything that the test and its engines wrote: standard output and error, and the log."""
+    if report.when == "teardown":
+        for heading, text in report.sections:
+            watch.look(heading.lower(), report.nodeid, text)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if watch.found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in watch.report():
+        terminalreporter.write_line(f"FAILED {line}", red=True)

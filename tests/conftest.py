@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from tests.canaries import pytest_runtest_logreport, pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 - hooks
 
 from notification_engine.kit.clock import Clock
 from notification_engine.storage.connection import Database

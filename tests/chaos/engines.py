@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from tests.canaries import canary, here, logged, watch
 from tests.chaos.cluster import die_with_parent, free_port
 
 import notification_engine
 
-SECRET = "a secret of the fault suite, 32 bytes or more"
+SECRET = canary("signing-key-of-the-faults")
 START_SECONDS = 60
 SETTINGS: dict[str, Any] = {
     "ENVIRONMENT": "development",
@@ -110,6 +111,8 @@ class EngineProcess:
             self._send(signal.SIGKILL)
         if self.child is not None:
             await self.child.wait()
+        if self.log.exists():
+            watch.look("log of an engine", here(), logged(self.log.read_text(errors="replace")))
 
     async def restart(self) -> None:
         await self.kill()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from aiohttp.abc import AbstractResolver
+from tests.canaries import canary, here, watch, watched
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Mailbox
 
@@ -22,7 +23,8 @@ from notification_engine.storage.connection import Database
 from notification_engine.wiring import Engine, EngineRole
 
 API = "/api/v1/notifications"
-SECRET = "a secret of the tests, 32 bytes or more"
+SECRET = canary("signing-key-of-the-suite")
+BODY = canary("body")
 FAST: dict[str, Any] = {
     "ENVIRONMENT": "development",
     "JWT_SECRET_KEY": SECRET,
@@ -51,7 +53,7 @@ def message(*users: str, **fields: Any) -> dict[str, Any]:
         "notification_type": "test.message",
         "recipients": recipients,
         "title": "Hello",
-        "body": "",
+        "body": BODY,
         "channels": ["in_app"],
     }
     return plain | fields
@@ -105,9 +107,10 @@ async def serving(settings: Settings, url: str, **kwargs: Any) -> AsyncIterator[
     server = http_server(engine.app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        async with ClientSession() as session:
+        async with ClientSession(trace_configs=[watched()]) as session:
             yield Running(engine, address(listener), session)
     finally:
+        watch.look("metrics", here(), await engine.app.state.services.health.metrics_text())
         await engine.drain()
         server.should_exit = True
         await task

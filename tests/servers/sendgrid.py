@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from tests.canaries import canary
 
-KEY = "SG.a-key-of-the-tests"
+KEY = "SG." + canary("sendgrid-key")
 SENDER = "engine@example.org"
 MAX_TOTAL = 30 * 1024 * 1024
 MAX_PERSONALIZATIONS = 1000

@@ -9,8 +9,9 @@ from email.message import EmailMessage
 
 import aiohttp
 from aiobotocore.session import get_session
+from tests.canaries import canary
 
-KEY, SECRET, REGION = "testing", "testing", "us-east-1"
+KEY, SECRET, REGION = "testing", canary("aws-secret-key"), "us-east-1"
 
 
 class Ses:

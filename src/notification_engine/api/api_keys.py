@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import Field, field_validator
 
 from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import Admin, AdminByHand, Services
-from notification_engine.api.models.send import Line, Strict, UserId
+from notification_engine.api.models.send import Line, Moment, Strict, UserId
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
 from notification_engine.domain.api_key import ApiKey
@@ -32,7 +32,7 @@ class ApiKeyIn(Strict):
     roles: Annotated[list[Role], Field(min_length=1, max_length=4)]
     notification_types: Annotated[list[Pattern], Field(max_length=100)] = Field(default_factory=list)
     sub: UserId | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
     @field_validator("expires_at")
     @classmethod

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import AwareDatetime
 
 from notification_engine.api.answers import page_answer
 from notification_engine.api.dependencies import Admin, Services
-from notification_engine.api.models.send import Strict
+from notification_engine.api.models.send import Moment, Strict
 from notification_engine.api.models.suppressions import csv_line
 from notification_engine.api.problems import problems
 from notification_engine.services.ports import AuditFilter
@@ -73,8 +72,8 @@ async def listed(
     action: Name = None,
     user_id: Name = None,
     target: Name = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     cursor: Annotated[str | None, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
@@ -104,8 +103,8 @@ async def export(
     action: Name = None,
     user_id: Name = None,
     target: Name = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
 ) -> Response:
     await given.audit.append(caller, "audit.export", format)
     batches = given.audit.rows(AuditFilter(action, user_id, target, since, until))

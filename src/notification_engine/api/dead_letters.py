@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dependencies import ApiServices, Operator, Services
 from notification_engine.api.models.read import AttemptOut, NotificationOut, attempt_view
-from notification_engine.api.models.send import ChannelName, Line, Strict, TypeName
+from notification_engine.api.models.send import ChannelName, Line, Moment, Strict, TypeName
 from notification_engine.api.problems import problems
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import Channel, DeliveryStatus, Reason
@@ -60,8 +60,8 @@ class ChosenIn(Strict):
     channel: ChannelName | None = None
     endpoint: Annotated[Line, Field(max_length=320)] | None = None
     reason: Reason | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "ChosenIn":
@@ -98,8 +98,8 @@ async def listed(
     channel: Channel | None = None,
     endpoint: Annotated[str | None, Query(max_length=320)] = None,
     reason: Reason | None = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     cursor: Annotated[str | None, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:

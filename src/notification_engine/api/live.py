@@ -76,14 +76,16 @@ async def _serve(socket: WebSocket, given: ApiServices) -> None:
     except (Unauthenticated, RateLimited, TimeoutError) as error:
         if isinstance(error, Unauthenticated):
             given.denials.denied(None, "access.unauthenticated", "WS /ws")
-        await socket.close(1008, "rate limit" if isinstance(error, RateLimited) else "authentication")
+        with contextlib.suppress(RuntimeError):  # closed by the server, see `_send`
+            await socket.close(1008, "rate limit" if isinstance(error, RateLimited) else "authentication")
         return
     except Unavailable:
         await socket.close(1013, "try again later")
         return
     connection = given.hub.join(caller.sub, caller)
     if connection is None:
-        await socket.close(1013, "too many connections")
+        with contextlib.suppress(RuntimeError):
+            await socket.close(1013, "too many connections")
         return
     try:
         await _Session(socket, given, caller, connection).run()
@@ -104,7 +106,7 @@ async def _authenticate(socket: WebSocket, given: ApiServices, protocols: list[s
         return await given.access.caller(protocols[1])
     take(socket, RateClass.PUBLIC, address_of(socket))  # a stranger that may wait here for a while
     async with asyncio.timeout(AUTH_SECONDS):
-        message = _parse(await socket.receive_text())
+        message = await _received(socket)
     if message.get("type") != "auth" or not isinstance(message.get("token"), str):
         raise Unauthenticated("The first message must be `auth`.")
     return await given.access.caller(message["token"])
@@ -116,6 +118,23 @@ def _origin_allowed(socket: WebSocket, allowed: tuple[str, ...]) -> bool:
     if origin is None or origin in allowed or "*" in allowed:
         return True
     return urlsplit(origin).netloc == socket.headers.get("host")
+
+
+async def _send(socket: WebSocket, data: bytes) -> None:
+    """The server itself ends a connection whose client broke the protocol below ours, and then takes nothing more."""
+    try:
+        await socket.send_text(data.decode())
+    except RuntimeError:
+        raise WebSocketDisconnect(1006) from None
+
+
+async def _received(socket: WebSocket) -> dict[str, Any]:
+    """A binary frame is none of the protocol's: like what is no JSON, it is the empty message."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"], message.get("reason"))
+    text = message.get("text")
+    return {} if text is None else _parse(text)
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -162,7 +181,7 @@ class _Session:
 
     async def _write(self) -> None:
         while (data := await self._connection.next()) is not None:
-            await self._connection.write(self._socket.send_text(data.decode()))
+            await self._connection.write(_send(self._socket, data))
 
     async def _watch(self) -> None:
         config = self._given.config
@@ -177,7 +196,7 @@ class _Session:
 
     async def _read(self) -> None:
         while self._connection.closed_with is None:
-            message = _parse(await self._socket.receive_text())
+            message = await _received(self._socket)
             self._heard = time.monotonic()
             taken = self._given.limits.take(RateClass.MESSAGES, self._caller.sub)
             if taken is not None and not taken.allowed:

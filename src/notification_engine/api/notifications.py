@@ -1,6 +1,5 @@
 """Send, and the caller's own inbox."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -24,7 +23,7 @@ from notification_engine.api.models.read import (
     UnreadOut,
     timeline,
 )
-from notification_engine.api.models.send import BatchIn, BatchItemIn, SendIn
+from notification_engine.api.models.send import BatchIn, BatchItemIn, Moment, SendIn
 from notification_engine.api.problems import problem_of, problem_of_validation, problems
 from notification_engine.domain.delivery import NotificationStatus
 from notification_engine.domain.errors import EngineError, Forbidden, InvalidRequest, NotFound
@@ -133,8 +132,8 @@ async def inbox(
     priority: Priority | None = None,
     unread: bool | None = None,
     archived: bool = False,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     cursor: Annotated[str | None, Query(max_length=256)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import Services, User
-from notification_engine.api.models.send import ChannelName, Strict
+from notification_engine.api.models.send import ChannelName, Flag, Strict
 from notification_engine.api.problems import problems
 from notification_engine.domain.caller import Caller, Role
 from notification_engine.domain.errors import NotFound
@@ -24,8 +24,8 @@ Pattern = Annotated[str, Field(max_length=128, pattern=PATTERN)]
 class PreferencesIn(Strict):
     """`types`: for a type or pattern such as `test_execution.*`, channels on or off; the most specific wins."""
 
-    mute: bool = False
-    types: Annotated[dict[Pattern, dict[ChannelName, bool]], Field(max_length=200)] = Field(default_factory=dict)
+    mute: Flag = False
+    types: Annotated[dict[Pattern, dict[ChannelName, Flag]], Field(max_length=200)] = Field(default_factory=dict)
 
 
 class PreferencesOut(PreferencesIn):

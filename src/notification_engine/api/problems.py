@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from notification_engine.domain.errors import (
@@ -86,9 +87,20 @@ def install(app: FastAPI, denied: Callable[[Request], None] = lambda request: No
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400 and error.__cause__ is not None:  # the framework's, for a body that is no UTF-8
+            return respond(problem_of(InvalidRequest("The body cannot be read; send JSON in UTF-8.")))
         title = HTTPStatus(error.status_code).phrase
         kind = title.lower().replace(" ", "-")
-        return respond(problem(error.status_code, kind, title, str(error.detail)), **dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(request))
+        return respond(problem(error.status_code, kind, title, str(error.detail)), **headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the path: the framework names those of one route, and each of ours has one method."""
+    routes = [r for r in iter_route_contexts(request.app.routes) if r.methods and r.path_regex.match(request.url.path)]
+    return sorted({method for route in routes if route.path == routes[0].path for method in route.methods or ()})
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

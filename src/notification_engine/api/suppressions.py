@@ -32,6 +32,10 @@ router = APIRouter(prefix="/suppressions", tags=["suppressions"])
 ROLES = "Roles: operator, admin."
 MAX_IMPORT_BYTES = 8 * 1024 * 1024
 CSV = "text/csv"
+_CSV_REQUEST = {
+    "required": True,
+    "content": {CSV: {"schema": {"type": "string"}, "example": "address,reason,note\nada@example.org,manual,\n"}},
+}
 _CSV_ANSWER = {"content": {CSV: {"example": "channel,address,reason,source,note,created_at,created_by\r\n"}}}
 
 
@@ -76,7 +80,7 @@ async def create(body: SuppressionIn, caller: Operator, given: Services) -> Resp
     description=f"{ROLES} Every good line is taken; 422 lists the bad ones by number. Harmless twice. Audited.",
     response_model=ImportedOut,
     responses=problems(401, 403, 413, 422, 503) | {415: {"description": "Not text/csv."}},
-    openapi_extra={"requestBody": {"content": {CSV: {"example": "address,reason,note\nada@example.org,manual,\n"}}}},
+    openapi_extra={"requestBody": _CSV_REQUEST},
 )
 async def take(request: Request, caller: Operator, given: Services) -> Response:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CSV:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from notification_engine.api.answers import answer, page_answer
 from notification_engine.api.dead_letters import IntervenedOut, intervened_view
 from notification_engine.api.dependencies import Operator, Services
-from notification_engine.api.models.send import Line, Strict, Text
+from notification_engine.api.models.send import Flag, Line, Moment, Strict, Text
 from notification_engine.api.preferences import Pattern
 from notification_engine.api.problems import problems
 from notification_engine.domain.audit import changes
@@ -44,7 +44,7 @@ class WebhookChangeIn(Strict):
     url: Url | None = None
     notification_types: Patterns | None = None
     description: Annotated[Text, Field(max_length=500)] | None = None
-    enabled: bool | None = None
+    enabled: Flag | None = None
 
 
 class WebhookOut(WebhookIn):
@@ -198,7 +198,7 @@ async def test(webhook_id: str, caller: Operator, given: Services) -> Response:
     response_model=IntervenedOut,
     responses=problems(401, 403, 404, 409, 422, 503),
 )
-async def recover(webhook_id: str, since: AwareDatetime, caller: Operator, given: Services) -> Response:
+async def recover(webhook_id: str, since: Moment, caller: Operator, given: Services) -> Response:
     endpoint = await given.endpoints.get(webhook_id)
     if not endpoint.enabled:
         raise Conflict("The endpoint is disabled; enable it first.")

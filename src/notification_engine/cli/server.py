@@ -7,6 +7,7 @@ the process without waiting for what is in flight; leases expire and another cla
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -156,7 +157,15 @@ class _Server(uvicorn.Server):
         yield  # the process's signals are handled in `on_signals`
 
 
+def _no_defect(record: logging.LogRecord) -> bool:
+    """The server writes an error with a traceback for text that is no UTF-8; that is the client's fault, one line."""
+    if record.exc_info and record.exc_info[0] is UnicodeDecodeError and "UTF-8" in record.getMessage():
+        record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+    return True
+
+
 def http_server(app: FastAPI) -> uvicorn.Server:
+    logging.getLogger("uvicorn.error").addFilter(_no_defect)
     config = uvicorn.Config(
         app,
         http="httptools",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from structlog.testing import capture_logs
 from tests.integration.conftest import API, Running, Start, message, token
 
 from notification_engine.domain.caller import Role
@@ -86,6 +87,48 @@ async def test_what_is_not_understood_is_said_and_ends(running: Running, text: s
         await socket.send_str(text)
         assert (await frame(socket, "error"))["detail"]
         assert await closed(socket) == 1008
+
+
+async def test_a_binary_frame_is_not_understood(running: Running) -> None:
+    async with opened(running) as (socket, _):
+        await socket.send_bytes(b'{"type": "pong"}')
+        assert (await frame(socket, "error"))["detail"]
+        assert await closed(socket) == 1008
+    async with running.session.ws_connect(f"{running.address}{API}/ws") as socket:
+        await socket.send_bytes(b'{"type": "auth"}')
+        assert await closed(socket) == 1008
+
+
+async def test_text_that_is_no_utf8_ends_the_socket_and_is_no_defect(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(running) as (socket, _):
+        await socket._writer.send_frame(b"\xed\xa0\x80", WSMsgType.TEXT)  # the client's own check is passed by
+        assert await closed(socket) == 1007
+    told = [line for line in caplog.records if "UTF-8" in line.getMessage()]
+    assert [(line.levelname, line.exc_info) for line in told] == [("WARNING", None)]
+
+
+@pytest.mark.parametrize("greeted", [True, False])
+async def test_an_answer_to_a_client_that_broke_the_protocol_is_no_defect(running: Running, greeted: bool) -> None:
+    """A message that is answered, and in the same segment text that is no UTF-8: the server closes before we answer."""
+    text = json.dumps({"type": "read", "notification_id": await running.accept(message("u1"))}).encode()
+    masked = bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+    protocols = ("bearer", USER) if greeted else ()
+    with capture_logs() as logged:
+        async with running.session.ws_connect(f"{running.address}{API}/ws", protocols=protocols) as socket:
+            if greeted:
+                assert (await socket.receive_json(timeout=5))["type"] == "hello"
+            socket._writer.transport.write(masked + b"\x81\x82" + bytes(4) + b"\xff\xff")
+            assert await closed(socket) == 1007
+        await until_gone(running)
+    assert not [line for line in logged if line["log_level"] == "error"]
+
+
+async def until_gone(running: Running) -> None:
+    async with asyncio.timeout(10):
+        while (await running.call("GET", "/health/channels"))[1]["in_app"]["live"]["connections"]:  # noqa: ASYNC110 - a figure, no signal
+            await asyncio.sleep(0.02)
 
 
 async def test_a_bad_cursor_is_an_error_frame_and_the_socket_lives(running: Running) -> None:

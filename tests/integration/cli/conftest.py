@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.canaries import canary, here, logged, watch
 from typer.testing import CliRunner
 
 import notification_engine
@@ -16,7 +17,7 @@ from notification_engine.cli.main import app
 from notification_engine.settings import Settings
 
 SOURCE = Path(notification_engine.__file__).parents[1]
-SECRET = "a secret of the tests, 32 bytes or more"
+SECRET = canary("signing-key-of-the-suite")
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Command:
         async with asyncio.timeout(seconds):
             out, err = await self.process.communicate()
         self.lines += out.decode().splitlines()
+        watch.look("standard error of a command", here(), err.decode())
         return Ended(self.process.returncode or 0, "\n".join(self.lines), err.decode())
 
     async def signalled(self, number: signal.Signals, seconds: float = 30) -> Ended:
@@ -87,7 +89,8 @@ async def command(tmp_path: Path) -> AsyncIterator[Run]:
     for one in started:
         if one.process.returncode is None:
             one.process.kill()
-            await one.process.communicate()
+            await one.ended()
+        watch.look("log of a command", here(), logged("\n".join(one.lines)))
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import bson
 import pytest
-from tests.canaries import Canaries, in_base64
 from tests.integration.api.test_openapi import kinds
 from tests.integration.conftest import API, Running, Start, message, token
 from tests.integration.feedback.conftest import Fed
+from tests.model_canaries import Canaries, in_base64
 from tests.servers.callbacks import sendgrid_event
 from tests.servers.receiver import Answer, Receiver
 

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from aiohttp import ClientError, ClientSession
 from prometheus_client.parser import text_string_to_metric_families
+from tests.canaries import here, logged, watch
 from tests.integration.conftest import API, SECRET, token
 from tests.servers.receiver import Receiver
 
@@ -109,6 +110,9 @@ class Replica:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
+        log = self.directory / f"{self.name}.log"
+        if log.exists():
+            watch.look("log of a replica", here(), logged(log.read_text(errors="replace")))
 
     def delivered(self) -> list[str]:
         """The notifications that this process delivered, in the order of its log."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, model_validator
+from pydantic import BaseModel, model_validator
 
-from notification_engine.api.models.send import Strict
+from notification_engine.api.models.send import Flag, Moment, Strict
 from notification_engine.domain.delivery import Channel, DeliveryStatus, NotificationStatus, Reason
 from notification_engine.domain.notification import Notification, Priority
 from notification_engine.domain.outcome import Attempt
@@ -139,9 +139,9 @@ class InboxChangeIn(Strict):
     """At least one. `read: false` marks as unread; `snoozed_until: null` brings a snoozed one back."""
 
     seen: Literal[True] | None = None
-    read: bool | None = None
-    archived: bool | None = None
-    snoozed_until: AwareDatetime | None = None
+    read: Flag | None = None
+    archived: Flag | None = None
+    snoozed_until: Moment | None = None
 
     @property
     def unsnoozes(self) -> bool:

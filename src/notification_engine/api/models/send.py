@@ -29,6 +29,7 @@ from notification_engine.rendering.formats import is_locale
 from notification_engine.services.requests import AttachmentRequest, NotificationRequest, RecipientRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _INT64 = 2**63
 MAX_SCHEDULE = timedelta(days=366)
 CONTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$"
@@ -127,13 +128,26 @@ def _base64(value: str) -> str:
     return value
 
 
+def _written_as_text(value: Any) -> Any:
+    """A number, also one in quotes, would be taken for seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError("must be a moment such as 2026-11-01T12:00:00Z")
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
-Line = Annotated[str, AfterValidator(_line)]
-ChannelName = Annotated[Channel, BeforeValidator(_channel)]
-Channels = Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=8), AfterValidator(_distinct)]
 # Bounds stand before the functions: only there the compiled validator keeps them, behind them Python does.
-Key = Annotated[str, Field(max_length=256), AfterValidator(_line)]
-UserId = Annotated[str, Field(max_length=128), AfterValidator(_line)]
+Line = Annotated[str, Field(min_length=1), AfterValidator(_line)]
+Flag = Annotated[bool, Field(strict=True)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_as_text)]
+ChannelName = Annotated[Channel, BeforeValidator(_channel)]
+Channels = Annotated[
+    tuple[ChannelName, ...],
+    Field(min_length=1, max_length=8, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
+Key = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_line)]
+UserId = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_line)]
 TypeName = Annotated[str, Field(max_length=128, pattern=TYPE_PATTERN)]
 
 
@@ -191,8 +205,8 @@ class SendIn(Strict):
     data: Annotated[dict[str, Any], AfterValidator(storable)] = Field(default_factory=dict)
     priority: Priority | None = None
     channels: Channels | None = None
-    scheduled_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    scheduled_at: Moment | None = None
+    expires_at: Moment | None = None
     dedup_key: Key | None = None
     correlation_id: Key | None = None
     actions: Annotated[tuple[ActionIn, ...], Field(max_length=10)] = ()

@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from notification_engine.api.models.send import Channels, LocaleName, Strict, TemplateKey, Text, TimeZone, storable
+from notification_engine.api.models.send import (
+    Channels,
+    Flag,
+    LocaleName,
+    Strict,
+    TemplateKey,
+    Text,
+    TimeZone,
+    storable,
+)
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.notification import OnUnknown, Priority
 from notification_engine.domain.template import MAX_LOCALES, MAX_PART_BYTES, Draft, Parts, TemplateKind
@@ -99,7 +108,7 @@ class PreviewIn(Strict):
 class PublishIn(Strict):
     """`version`: makes an earlier version current again, in place of publishing the draft."""
 
-    version: Annotated[int, Field(ge=1)] | None = None
+    version: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class PartsOut(Strict):
@@ -176,7 +185,7 @@ class TypeIn(Strict):
     channels: Channels = (Channel.IN_APP,)
     priority: Priority = Priority.MEDIUM
     on_unknown: OnUnknown | None = None
-    transactional: bool = False
+    transactional: Flag = False
     template: TemplateKey | None = None
     retention_days: RetentionDays | None = None
     sensitive: bool = False
@@ -189,7 +198,7 @@ class TypeChangeIn(Strict):
     channels: Channels | None = None
     priority: Priority | None = None
     on_unknown: OnUnknown | None = None
-    transactional: bool | None = None
+    transactional: Flag | None = None
     template: TemplateKey | None = None
     retention_days: RetentionDays | None = None
     sensitive: bool | None = None

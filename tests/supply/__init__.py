@@ -1,0 +1,1 @@
+"""What the engine is made of: locked packages, their licences and known faults, secrets in files, dangerous calls."""
