@@ -4,9 +4,6 @@ from notification_engine.settings import Settings
 
 _ADDRESSES = {"MONGODB_URL", "REDIS_URL"}
 SECRETS = {n for n, f in Settings.model_fields.items() if "SecretStr" in str(f.annotation)} | _ADDRESSES
-    "MONGODB_URL",
-    "REDIS_URL",
-}
 FOREIGN = {
     "mongo": {"MONGO_INITDB_ROOT_USERNAME", "MONGO_INITDB_ROOT_PASSWORD_FILE"},
     "grafana/grafana": {
