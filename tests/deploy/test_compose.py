@@ -90,11 +90,14 @@ def test_everything_that_is_waited_for_can_come() -> None:
             assert profiles <= set(service.get("profiles", [])), (name, other)
 
 
-def test_every_variable_is_one_that_its_reader_knows() -> None:
+def test_every_variable_is_one_that_its_reader_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, service in SERVICES.items():
         image = service["image"].partition(":")[0]
         for variable in service.get("environment", {}):
             assert known(variable) if name == "intellibrowse-api" else variable in FOREIGN[image], (name, variable)
+    for variable, value in SERVICES["intellibrowse-api"]["environment"].items():
+        monkeypatch.setenv(variable, value)
+    assert Settings().MONGODB_DATABASE == "intellibrowse", "every value is one that its setting takes"
 
 
 def test_every_file_that_is_mounted_is_there(prepared: Path) -> None:
