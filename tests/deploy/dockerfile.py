@@ -30,7 +30,7 @@ class Instruction:
 
 def parse(path: Path) -> list[Instruction]:
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
     return [_instruction(line.strip()) for line in joined.splitlines() if line.strip()]
 
 
