@@ -25,9 +25,13 @@ from notification_engine.wiring import opened_keys
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.", show_default=False)]
 Replace = Annotated[bool, typer.Option("--replace", help="Remove the data that is there.")]
+KeepDays = Annotated[
+    int | None,
+    typer.Option(min=1, help="Then remove the backups beside FILE that are older; default: none.", show_default=False),
+]
 
 
-def backup(file: File) -> None:
+def backup(file: File, keep_days: KeepDays = None) -> None:
     """Write all data, as of one moment, to FILE: compressed, with a checksum. The engine may run meanwhile."""
 
     async def take(database: Database, progress: Bars, _: Settings) -> None:
@@ -35,6 +39,9 @@ def backup(file: File) -> None:
         header, counts = await storing.backup(database, file, engine=engine, progress=progress)
         progress.end()
         typer.echo(_told(f"Backup of {header.database} as of {_moment(header)}: {file}", counts))
+        if keep_days is not None:
+            for old in storing.forget(file.parent, older_than_days=keep_days, but=file):
+                typer.echo(f"Removed, older than {keep_days} days: {old}")
 
     asyncio.run(with_database(take))
 

@@ -6,6 +6,7 @@ whatever was written meanwhile. Nothing is locked. The server keeps a moment rea
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,6 +56,23 @@ async def backup(database: Database, path: Path, *, engine: str, progress: Progr
                         return header, await _stream(database, session, Writer(file, header), header, progress)
             await asyncio.sleep(_PAUSE_SECONDS)
     raise AssertionError("the last try opens or raises")
+
+
+def forget(folder: Path, *, older_than_days: int, but: Path) -> list[Path]:
+    """Removes former backups of that folder, known by what they begin with, and names them. Raises ConfigurationError
+    for what the operator has to change."""
+    oldest = time.time() - older_than_days * 86_400
+    gone = []
+    for path in sorted(folder.iterdir()):
+        with _file_errors(path):
+            if path == but or not path.is_file() or path.is_symlink() or path.stat().st_mtime >= oldest:
+                continue
+            with path.open("rb") as file:
+                ours = file.read(len(MAGIC)) == MAGIC
+            if ours:
+                path.unlink()
+                gone.append(path)
+    return gone
 
 
 async def _open(database: Database, session: AsyncClientSession, *, engine: str, last: bool) -> Header | None:

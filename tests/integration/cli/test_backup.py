@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -387,6 +388,25 @@ async def test_a_full_disk_leaves_the_former_backup(database: Database, mongod: 
     assert (ended.code, ended.err) == (2, f"{tmp_path}/a cannot be written: File too large.\n")
     assert (tmp_path / "a").read_bytes() == former
     assert names(tmp_path) == ["a"]
+
+
+async def test_old_backups_are_removed_once_the_new_one_is_whole(
+    database: Database, mongod: str, tmp_path: Path
+) -> None:
+    """Known by their content, not by their name: nothing else in the folder is touched."""
+    now = time.time()
+    for name, days in {"old": 31, "young": 29}.items():
+        await taken(database, tmp_path / name)
+        os.utime(tmp_path / name, (now, now - days * 86_400))
+    (tmp_path / "thesis.backup").write_text("years of work")
+    os.utime(tmp_path / "thesis.backup", (now, now - 4_000 * 86_400))
+    environment = {"MONGODB_URL": mongod, "MONGODB_DATABASE": database.name}
+    failed = await command("backup", tmp_path / "x/new", "--keep-days", "30", **environment)
+    assert (failed.code, "old" in names(tmp_path)) == (2, True)
+    ended = await command("backup", tmp_path / "new", "--keep-days", "30", **environment)
+    assert ended.code == 0, ended.err
+    assert f"Removed, older than 30 days: {tmp_path}/old" in ended.out
+    assert sorted(names(tmp_path)) == ["new", "thesis.backup", "young"]
 
 
 async def test_a_file_that_is_no_backup_is_not_overwritten(database: Database, tmp_path: Path) -> None:

@@ -1,81 +1,34 @@
 """A rolling update behind nginx: three replicas, replaced one by one under load, and nobody notices."""
 
 import asyncio
-import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.integration.conftest import API, message
-from tests.integration.replicas.balancer import Balancer
+from tests.deploy.nginx import Nginx
 from tests.integration.replicas.clients import complete, listening
-from tests.integration.replicas.fleet import Fleet, bearer, endpoint, free_port, open_ones, until
+from tests.integration.replicas.fleet import Fleet, endpoint, open_ones, until
+from tests.integration.replicas.load import USERS, Load
 from tests.servers.receiver import Receiver
 
 pytestmark = pytest.mark.timeout(300)
-USERS = 20
 SENDERS = 6
 
 
-class Load:
-    """Sends through the balancer until it is told to end; every request once, each with a key of its own."""
-
-    def __init__(self, fleet: Fleet, address: str) -> None:
-        self._fleet = fleet
-        self._address = address
-        self._ending = asyncio.Event()
-        self.failed: list[str] = []
-        self.accepted: dict[str, set[str]] = defaultdict(set)
-        self.reads = 0
-
-    @property
-    def ids(self) -> list[str]:
-        return [i for ids in self.accepted.values() for i in ids]
-
-    async def run(self, number: int) -> None:
-        for count in range(1_000_000):
-            if self._ending.is_set():
-                return
-            user = f"u{(number + count) % USERS}"
-            await self._post(user)
-            await self._get(user)
-
-    def end(self) -> None:
-        self._ending.set()
-
-    async def _post(self, user: str) -> None:
-        body = message(user, channels=["in_app", "webhook"])
-        headers = bearer() | {"Idempotency-Key": uuid.uuid4().hex}
-        async with self._fleet.session.post(f"{self._address}{API}", json=body, headers=headers) as answer:
-            told = await self._checked("POST", answer)
-            if told is not None:
-                self.accepted[user].add(told["notifications"][0]["notification_id"])
-
-    async def _get(self, user: str) -> None:
-        async with self._fleet.session.get(f"{self._address}{API}/unread-count", headers=bearer()) as answer:
-            self.reads += await self._checked("GET", answer) is not None
-
-    async def _checked(self, method: str, answer: Any) -> Any:
-        if answer.status in {200, 202}:
-            return await answer.json()
-        self.failed.append(f"{method} {answer.status} {(await answer.text())[:200]}")
-        return None
-
-
 @pytest.fixture
-async def balanced(fleet: Fleet, tmp_path: Path) -> AsyncIterator[Balancer]:
+async def balanced(fleet: Fleet, tmp_path: Path) -> AsyncIterator[Nginx]:
     """Three replicas that drain for a second, behind nginx."""
     replicas = await fleet.start("all", "all", "all", DRAIN_DELAY_SECONDS="1", WEBSOCKET_HEARTBEAT_INTERVAL="2")
-    balancer = Balancer(tmp_path, free_port(), [replica.port for replica in replicas])
-    await balancer.start()
+    directory = tmp_path / "nginx"
+    directory.mkdir()
+    balancer = await Nginx(directory, [replica.port for replica in replicas]).start()
     yield balancer
     await balancer.stop()
 
 
 async def test_replicas_are_replaced_one_by_one_and_nobody_notices(
-    fleet: Fleet, balanced: Balancer, receiver: Receiver
+    fleet: Fleet, balanced: Nginx, receiver: Receiver
 ) -> None:
     await endpoint(fleet, fleet.replicas[0], receiver)
     users = [f"u{i % USERS}" for i in range(3 * USERS)]
@@ -92,9 +45,9 @@ async def test_replicas_are_replaced_one_by_one_and_nobody_notices(
     assert sum(x.refused for x in listeners) == 0, "no handshake fails: the balancer finds one that serves"
 
 
-async def replaced(fleet: Fleet, balanced: Balancer) -> Load:
+async def replaced(fleet: Fleet, balanced: Nginx) -> Load:
     """Each replica by a new process on its port, one after the other, while requests come."""
-    load = Load(fleet, balanced.address)
+    load = Load(fleet.session, balanced.address)
     senders = [asyncio.create_task(load.run(i)) for i in range(SENDERS)]
     try:
         for replica in fleet.replicas:
