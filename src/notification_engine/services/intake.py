@@ -9,9 +9,10 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from notification_engine.domain.caller import Caller
 from notification_engine.domain.delivery import NotificationStatus
@@ -43,7 +44,19 @@ KEY_LIFE = timedelta(hours=24)
 GUARD_READ_SECONDS = 2.0
 MAX_MET_KEYS = 10_000
 
+ANSWER_SECONDS = 11.0  # a second more than the commit's own deadline, which answers first where it is the commit
+
 Item = tuple[NotificationRequest, str | None]
+Result = TypeVar("Result")
+
+
+async def _in_time(answer: Coroutine[Any, Any, Result]) -> Result:
+    """Whatever it waits for, a database away in the middle of it too. Raises Unavailable: the fate is unknown."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise Unavailable("The database did not answer in time.", retry_after=2) from None
 
 
 class Intake:
@@ -80,7 +93,9 @@ class Intake:
         if not caller.may_send(request.notification_type):
             raise Forbidden(f"The API key does not send {request.notification_type}.", field="notification_type")
         key = key_digest(caller.sub, idempotency_key) if idempotency_key else None
-        draft = self._drafts.begin(caller, request)
+        return await _in_time(self._accept(self._drafts.begin(caller, request), key))
+
+    async def _accept(self, draft: Draft, key: str | None) -> AcceptedEvent:
         if key is not None and key in self._met and (answer := await self._known_answer(draft, key)) is not None:
             return answer
         await self._drafts.keep_attachments(draft)
@@ -115,10 +130,13 @@ class Intake:
             return []
         drafts = [self._drafts.begin(caller, request) for request in requests]
         try:
-            planned = await self._drafts.plan_given(drafts)
-            written = await self._commit.write([_flat(documents) for documents in planned], drafts[0].started)
+            return await _in_time(self._write_together(drafts))
         except (RequestError, Unavailable) as error:
             return [error] * len(requests)
+
+    async def _write_together(self, drafts: Sequence[Draft]) -> list[AcceptedEvent | EngineError]:
+        planned = await self._drafts.plan_given(drafts)
+        written = await self._commit.write([_flat(documents) for documents in planned], drafts[0].started)
         return [
             result if isinstance(result, EngineError) else _answer(draft, documents)
             for draft, documents, result in zip(drafts, planned, written, strict=True)
