@@ -82,7 +82,8 @@ class Listener:
                     self.told_ms.append(told["after_ms"])
                     pause = told["after_ms"] / 1000
                 await self._obey(socket, told)
-            self.closed_with.append(socket.close_code)
+            # Of the frame itself: aiohttp says 1006 when TLS has ended before it could answer that frame.
+            self.closed_with.append(message.data if message.type is WSMsgType.CLOSE else socket.close_code)
         return pause
 
     async def _obey(self, socket: ClientWebSocketResponse, told: dict[str, Any]) -> None:
