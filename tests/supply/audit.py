@@ -12,7 +12,7 @@ from typing import Any
 
 LOCKED = Path("requirements/run.txt")
 CLEAN, FAULTY, UNASKED = 0, 1, 3
-SECONDS = 300
+SECONDS = 60
 
 
 def ask(path: Path) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 _NOTATION = re.compile(r"([0-9]{1,9}) ?(?:/|per) ?(?:([0-9]{1,5}) )?(second|minute|hour|day)s?", re.ASCII)
+ROUNDING = 1e-6  # seconds; a whole number that floats make a little less of is still one
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
@@ -93,7 +94,7 @@ class Window:
 
     def retry_after(self, passed: float) -> int:
         """Whole seconds until `take` succeeds, when nobody else asks meanwhile; at least 1."""
-        return max(1, math.floor(self._share_to_wait(passed) * self.limit.seconds) + 1)
+        return max(1, math.floor(self._share_to_wait(passed) * self.limit.seconds + ROUNDING) + 1)
 
     def _share_to_wait(self, passed: float) -> float:
         amount, count = self.limit.amount, self.count

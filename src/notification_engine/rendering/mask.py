@@ -27,15 +27,17 @@ class Masked:
         while self._word in source.lower():
             self._word += "q"
         self._tags: list[str] = []
-        self._marks = re.compile(rf"<!--{self._word}(\d+)z-->|{self._word}(\d+)z(?:=\"\")?", re.IGNORECASE)
+        # Comments of ours have another end: a mark within a comment of the author's must leave that one alone.
+        self._comment = re.compile(rf"<!--{self._word}\d+c-->", re.IGNORECASE)
+        self._marks = re.compile(rf"<!--{self._word}(\d+)c-->|{self._word}(\d+)z(?:=\"\")?", re.IGNORECASE)
         self.source = self._hide(source)
 
     def restore(self, markup: str) -> str:
         return self._marks.sub(lambda m: self._tags[int(m[1] or m[2])], markup)
 
     def is_mark(self, comment: str) -> bool:
-        """Whether the content of an HTML comment is one of ours."""
-        return self._marks.fullmatch(comment) is not None
+        """Whether an HTML comment is one of ours."""
+        return self._comment.fullmatch(comment) is not None
 
     def _hide(self, source: str) -> str:
         context = _Context()
@@ -54,10 +56,11 @@ class Masked:
 
     def _mark(self, tag: str, context: "_Context") -> str:
         self._tags.append(tag)
-        word = f"{self._word}{len(self._tags) - 1}z"
+        word = f"{self._word}{len(self._tags) - 1}"
         if tag.startswith("{%") and context.is_tag:
-            return f' {word}="" '  # an attribute of its own, or it would run into its neighbour
-        return f"<!--{word}-->" if context.is_text and (tag.startswith("{%") or context.between_rows) else word
+            return f' {word}z="" '  # an attribute of its own, or it would run into its neighbour
+        as_comment = context.is_text and (tag.startswith("{%") or context.between_rows)
+        return f"<!--{word}c-->" if as_comment else f"{word}z"
 
 
 class _Context:

@@ -201,7 +201,7 @@ def test_a_handler_that_fails_is_told_on_standard_error_and_stops_nobody(
             raise OSError(28, "No space left on device")
 
     logging.getLogger().handlers[0].flush = Full.flush.__get__(logging.getLogger().handlers[0])  # type: ignore[method-assign]
-    address = "ada" + "@example.org"  # not in the source that a traceback shows
+    address = "ada" + "@house.test"  # not in the source that a traceback shows
     get_logger("engine").info("still told", address=address)
     told = capsys.readouterr().err
     assert "No space left on device" in told

@@ -105,6 +105,13 @@ MARKUP_PIECES = [
     "ZQ1z",
     "é",
 ]
+
+
+def test_an_expression_alone_in_a_comment_stays_in_it() -> None:
+    masked = Masked("<p><!--{{ secret }}--></p>")
+    assert masked.restore(masked.source) == "<p><!--{{ secret }}--></p>"
+
+
 pieces = st.lists(st.sampled_from(JINJA_PIECES + MARKUP_PIECES), max_size=20).map("".join)
 
 
