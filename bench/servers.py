@@ -95,6 +95,11 @@ class Bed:
         port = free_port()
         return [await self._answering(command, environment, port) for _ in range(processes)]
 
+    async def bare(self, url: str, database: str, **settings: str) -> Server:
+        """The engine without its defences but authentication."""
+        command = [sys.executable, "-m", "bench.bare"]
+        return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database, **settings})
+
     async def dev(self, data: str) -> Server:
         """`notification-engine dev` with its embedded mongod in that directory."""
         environment = {"ENVIRONMENT": "development", "MONGODB_DATA_DIR": str(self.directory / data)}

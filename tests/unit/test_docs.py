@@ -23,3 +23,15 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), f"{path} is not there"
         assert not anchor or anchor in anchors(target), f"{path} has no heading {anchor}"
+
+
+PROOF = re.compile(r"`((?:[\w/]+)/test_\w+\.py)(?:::(test_\w+))?`")
+
+
+def test_every_proof_of_the_security_table_is_there() -> None:
+    proofs = PROOF.findall((ROOT / "docs" / "security.md").read_text())
+    assert len(proofs) > 60
+    for path, name in proofs:
+        module = ROOT / "tests" / path
+        assert module.exists(), f"{path} is not there"
+        assert not name or f"def {name}(" in module.read_text(), f"{path} has no {name}"
