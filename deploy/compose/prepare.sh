@@ -5,7 +5,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=${1:-"$here/../.."}
 secrets=${2:-"$here/secrets"}
-mkdir -p "$secrets" "$root/ssl" "$root/logs"
+mkdir -p "$secrets/providers" "$root/ssl" "$root/logs"
 chmod 700 "$secrets"
 
 put() { # NAME: standard input into the file, unless it is there

@@ -102,7 +102,8 @@ def test_every_variable_is_one_that_its_reader_knows(monkeypatch: pytest.MonkeyP
 
 def test_every_file_that_is_mounted_is_there(prepared: Path) -> None:
     made = {"../../logs", "../../ssl"} | {f"secrets/{p.name}" for p in (prepared / "secrets").iterdir()}
-    mounted = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith(".")]
+    volumes = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith(".")]
+    mounted = [volume.removeprefix("./") for volume in volumes]
     for path in (*mounted, *(secret["file"] for secret in TEXT["secrets"].values())):
         where = (COMPOSE / path).resolve()
         foreign = any(ROOT / "deploy" / other in where.parents for other in OTHERS)
