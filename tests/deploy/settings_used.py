@@ -15,9 +15,8 @@ FOREIGN = {
     "logstash": {"XPACK_MONITORING_ENABLED", "LS_JAVA_OPTS"},
     "kibana": {"ELASTICSEARCH_HOSTS"},
 }
-COMING = {"TRUSTED_PROXIES"}  # a setting of the rate limits by address
 
 
 def known(variable: str) -> bool:
     name = variable.removesuffix("_FILE")
-    return variable in Settings.model_fields or variable in COMING or (name != variable and name in SECRETS)
+    return variable in Settings.model_fields or (name != variable and name in SECRETS)

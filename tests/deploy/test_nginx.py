@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, TCPConnector
 from tests.deploy.nginx import CONFIGURATION, Nginx, nginx_program
-from tests.integration.conftest import API, Running, message, token
+from tests.integration.conftest import API, Running, Start, message, token
 from tests.integration.replicas.fleet import Fleet, Replica, until
 from tests.integration.replicas.load import Load
 
@@ -257,3 +257,27 @@ async def test_an_engine_is_killed_under_load_and_no_request_fails(fleet: Fleet,
     the middle, at most one a connection; its request is sent again, with its key."""
     load = await taken_away(fleet, tmp_path_factory.mktemp("nginx"), Replica.kill, resends=True)
     assert load.broken_off <= 4
+
+
+async def refusals(address: str, connector: TCPConnector) -> list[int]:
+    """Statuses of ten requests with a bad token, each of which claims another client."""
+    statuses = []
+    async with ClientSession(address, connector=connector) as session:
+        for number in range(10):
+            headers = {"Authorization": "Bearer x", "X-Forwarded-For": f"203.0.113.{number}"}
+            async with session.get(API, headers=headers) as answer:
+                statuses.append(answer.status)
+    return statuses
+
+
+async def test_forwarded_addresses_are_believed_of_the_proxy_alone(start: Start, tmp_path: Path) -> None:
+    """Refused tokens are limited by the client's address, so that is what can be seen here."""
+    trusting = await start(RATE_LIMIT_AUTH="5/minute", TRUSTED_PROXIES=["127.0.0.0/8"])
+    server = await Nginx(tmp_path, [port_of(trusting)]).start()
+    try:
+        assert 429 in await refusals(server.address, TCPConnector(ssl=server.trust())), "nginx tells who it is"
+    finally:
+        await server.stop()
+    assert set(await refusals(trusting.address, TCPConnector())) == {401}, "ten clients, if a proxy says so"
+    wary = await start(RATE_LIMIT_AUTH="5/minute", TRUSTED_PROXIES=["10.0.0.0/8"])
+    assert 429 in await refusals(wary.address, TCPConnector()), "anybody else is one"
