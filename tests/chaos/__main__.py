@@ -29,12 +29,16 @@ async def run_one(chosen: Fault, shared: Cluster, options: argparse.Namespace) -
     await shared.whole()
     try:
         row = await chosen.run(count, options.seed, shared if chosen.shares else None, options.broken)
-    except (AssertionError, TimeoutError, OSError) as error:  # the rest of a run of hours is worth having
-        row = Row(chosen.name, runs=count, accepted=0, problems=(f"did not come to its end: {error}"[:300],))
+    except (AssertionError, TimeoutError, OSError, ExceptionGroup) as error:  # the others are worth having
+        row = Row(chosen.name, runs=count, accepted=0, problems=(f"did not come to its end: {told(error)}"[:300],))
     print("ok  " if row.passed else "FAIL", *cells(row), f"({time.monotonic() - started:.0f} s)", row.note, flush=True)
     for problem in row.problems:
         print("     ", problem, flush=True)
     return row
+
+
+def told(error: BaseException) -> str:
+    return "; ".join(map(told, error.exceptions)) if isinstance(error, BaseExceptionGroup) else str(error)
 
 
 async def prove(options: argparse.Namespace) -> dict[str, bool]:

@@ -93,8 +93,9 @@ class Ledger:
         return Counter(answer.status for answer in self.answers)
 
     async def reached(self, accepted: int, seconds: float = 20) -> None:
-        """Waits until so many notifications were accepted."""
-        await self._until(lambda: len(self.accepted) >= accepted, seconds, f"{accepted} accepted")
+        """Waits until so many notifications were accepted; `seconds` is for one more of them."""
+        while (so_far := len(self.accepted)) < accepted:
+            await self._until(lambda n=so_far: len(self.accepted) > n, seconds, f"{accepted} accepted")  # type: ignore[misc]
 
     async def answered(self, answers: int, seconds: float = 120) -> None:
         await self._until(lambda: len(self.answers) >= answers, seconds, f"{answers} answers")
