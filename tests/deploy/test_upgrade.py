@@ -79,8 +79,8 @@ async def test_two_engines_serve_it_side_by_side_and_nothing_is_forgotten(
     former: Former, start: Start, receiver: Receiver, mailbox: Mailbox
 ) -> None:
     """What was pending is delivered once, what was read is read, what was decided holds; both take new work."""
-    blue = await start(MONGODB_DATABASE=former.name)
-    green = await start(MONGODB_DATABASE=former.name)
+    blue = await start(MONGODB_DATABASE=former.name, FIELD_ENCRYPTION_KEY=former.told["secret"])
+    green = await start(MONGODB_DATABASE=former.name, FIELD_ENCRYPTION_KEY=former.told["secret"])
     await pending_is_delivered(former, green, receiver, mailbox)
     for engine in (blue, green):
         inbox = await called(engine, "GET", "", as_=token("ada"))

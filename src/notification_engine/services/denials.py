@@ -4,6 +4,7 @@ Invariant: an attacker can neither slow requests down nor fill the database by b
 is counted, and the count is written.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,14 +46,13 @@ class Denials:
 
     async def write(self) -> None:
         """Raises Unavailable; what was not written stays for the next time."""
-        while self._waiting:
-            row = self._waiting.popleft()
-            caller, action, target, origin = row
-            try:
-                await self._trail.append(caller, action, target, origin=origin)
-            except BaseException:
-                self._waiting.appendleft(row)
-                raise
+        rows, self._waiting = list(self._waiting), deque()
+        told = (self._trail.append(caller, action, target, origin=origin) for caller, action, target, origin in rows)
+        results = await asyncio.gather(*told, return_exceptions=True)
+        failed = [(row, r) for row, r in zip(rows, results, strict=True) if isinstance(r, BaseException)]
+        self._waiting.extendleft(row for row, _ in reversed(failed))
+        if failed:
+            raise failed[0][1]
         if self.uncounted:
             uncounted, self.uncounted = self.uncounted, 0
             try:

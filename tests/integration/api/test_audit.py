@@ -14,7 +14,7 @@ ADMIN = token("the-admin", Role.ADMIN, Role.SERVICE, Role.USER)
 NOT_AUDITED = {  # with the reason
     "POST /templates/{key}/preview": "changes nothing and shows nothing of anybody",
 }
-OWN = ("Roles: user, service, operator", "Roles: service", "Roles: its owner")
+OWN = ("Roles: user, service, operator", "Roles: service", "Roles: its owner", "Roles: any ")
 
 
 async def rows(running: Running, **match: Any) -> list[dict[str, Any]]:
