@@ -2,6 +2,7 @@
 
 What is off, and why:
 - `GET .../stream` (and whatever else answers with an event stream): its answer never ends; see tests of the live inbox.
+- `POST .../logout` ends the very token that the fuzzer holds, and `.../token` takes an API key, which it does not hold.
 - `object_level_authorization` needs the identities of peers in a file of its own form; who sees whose object is proven
   route by route, by tests made from the same document.
 - Of `positive_data_acceptance` the statuses 422 is added: a cursor that we gave, a moment in the future, a template
@@ -25,6 +26,8 @@ from tests.fuzz.world import ClosedEngine
 
 PUBLIC = ("callbacks", "unsubscribe")  # signed, or opened by what was mailed: nothing that is made up is accepted
 BUILT_IN = ("types", "templates")
+OWN_END = "/api/v1/auth/logout"
+BY_KEY = "/api/v1/auth/token"
 ACCEPTABLE = ["2xx", "3xx", 401, 403, 404, 409, 422, 429, "5xx"]
 REFUSED = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
 UNSIGNED = [*ACCEPTABLE, 400]
@@ -74,7 +77,7 @@ def configuration(document: dict[str, Any], *, seed: int | None, examples: int) 
         f"negative_data_rejection.expected-statuses = {json.dumps(REFUSED)}",
         "object_level_authorization.enabled = false",
     ]
-    for path in endless(document):
+    for path in (*endless(document), OWN_END):
         lines += ["[[operations]]", f"include-path = {json.dumps(path)}", "enabled = false"]
     for tag in PUBLIC:
         lines += ["[[operations]]", f'include-tag = "{tag}"']
@@ -94,7 +97,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 def acceptable(document: dict[str, Any]) -> set[str]:
     """The labels of the operations that an authorised caller can succeed with."""
-    skipped = endless(document)
+    skipped = {*endless(document), OWN_END, BY_KEY}
     return {
         f"{method.upper()} {path}"
         for path, method, operation in operations(document)
