@@ -16,7 +16,6 @@ from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
 
-from notification_engine import wiring
 from notification_engine.api.admission import Admission
 from notification_engine.cli.main import app
 from notification_engine.domain.breaker import BreakerPolicy
@@ -29,7 +28,7 @@ from notification_engine.services.settle import Settle
 from notification_engine.services.work import Work
 from notification_engine.storage import claims, connection
 from notification_engine.storage.notifications import Notifications
-from notification_engine.wiring import Engine
+from notification_engine.wiring import Engine, providers
 
 BUILDS: dict[str, Callable[[], None]] = {}
 FOUND_BY = {
@@ -152,7 +151,7 @@ def _breakers(**policy: Any) -> Callable[[], None]:
     """Not broken either, but of another patience: a table of answers wants each asked, an outage a short rest."""
 
     def install() -> None:
-        wiring.BreakerPolicy = partial(BreakerPolicy, **policy)  # type: ignore[assignment,misc]
+        providers.BreakerPolicy = partial(BreakerPolicy, **policy)  # type: ignore[assignment,misc]
 
     return install
 

@@ -99,8 +99,10 @@ class Tokens:
 
     @property
     def generation(self) -> int:
-        """What was verified under another one is to be verified again."""
-        return self._renewals + (self._keys.generation if self._keys else 0)
+        """What was verified under another one is to be verified again: another secret or key, or an overlap's end."""
+        now = time.monotonic()
+        ended = self._renewals - sum(until > now for until, _ in self._former)
+        return self._renewals + ended + (self._keys.generation if self._keys else 0)
 
     def verify(self, token: str) -> Caller:
         """Raises Unauthenticated, its kind UnknownKey, or Unavailable while there are no keys; the text says which rule

@@ -1,1 +1,1 @@
-"""Service Layer: the use cases, and in ports.py the Protocols that they need."""
+"""Service Layer: the use cases, and in ports the Protocols that they need."""

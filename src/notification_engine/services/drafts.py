@@ -192,6 +192,7 @@ def _notification(
         dedup_key=request.dedup_key,
         correlation_id=request.correlation_id,
         source=draft.caller.sub,
+        sensitive=kind.sensitive,
     )
 
 
@@ -231,6 +232,7 @@ _SHARED = (
     "expires_at",
     "correlation_id",
     "source",
+    "sensitive",
 )
 
 

@@ -9,13 +9,12 @@ import pytest
 from tests.integration.cli.conftest import SECRET, Ended, Run
 from tests.integration.conftest import FAST
 
-from notification_engine import wiring
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.realtime import redis_bus
 from notification_engine.settings import Settings
 from notification_engine.storage.connection import Database
 from notification_engine.storage.embedded import find_binary
-from notification_engine.wiring import Engine
+from notification_engine.wiring import Engine, life
 
 NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
 GOOD = {"MONGODB_URL": NOWHERE, "JWT_SECRET_KEY": SECRET}
@@ -125,7 +124,7 @@ async def test_a_redis_that_never_worked_is_named(
 
 
 async def test_no_database_is_said_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "DATABASE_SECONDS", 0.3)
+    monkeypatch.setattr(life, "DATABASE_SECONDS", 0.3)
     engine = Engine(Settings(**FAST), NOWHERE)
     with pytest.raises(ConfigurationError, match="MONGODB_URL"):
         await engine.start()

@@ -201,3 +201,18 @@ def test_the_signature_is_the_one_of_the_rfc() -> None:
     digest = hmac.new(SECRET.encode(), f"{head}.{claims}".encode(), hashlib.sha256).digest()
     assert signature == b64(digest)
     assert json.loads(base64.urlsafe_b64decode(head + "==")) == {"alg": "HS256", "typ": "JWT"}
+
+
+def test_a_new_secret_and_the_end_of_its_overlap_are_each_another_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what was verified by the secret of before would be taken from memory after the overlap."""
+    tokens, now = Tokens(SECRET, "HS256"), time.monotonic()
+    before, old = tokens.generation, forged({"alg": "HS256"}, {"sub": "u1", "exp": soon()})
+    tokens.renew("another secret of the tests, 32 bytes or more", 60)
+    renewed = tokens.generation
+    assert renewed > before
+    assert tokens.verify(old).sub == "u1"
+    monkeypatch.setattr("notification_engine.security.tokens.time.monotonic", lambda: now + 61)
+    assert tokens.generation > renewed
+    with pytest.raises(Unauthenticated):
+        tokens.verify(old)
+    assert tokens.generation > renewed, "also when it is forgotten"

@@ -53,6 +53,7 @@ def test_a_sibling_says_what_the_notification_says_and_holds_what_is_only_once()
         "expires_at": NOW,
         "correlation_id": "c",
         "source": "s",
+        "sensitive": True,
     }
     notification = a_notification([a_delivery(i, Channel.WEBHOOK) for i in range(33)], **once, **said)
     first, sibling = split(notification)
