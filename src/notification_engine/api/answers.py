@@ -1,13 +1,23 @@
 """How routes answer: JSON, and a list a page at a time, with the way to the next one (RFC 8288)."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
 from notification_engine.services.ports import Page
+
+Batch = TypeVar("Batch")
+
+
+async def first_of(batches: AsyncIterator[Batch], otherwise: Batch) -> Batch:
+    """Asked for before the answer begins: a store that is away is a 503, not a broken file. Not by `anext` with a
+    default, which Python 3.11 breaks on where there is none."""
+    async for batch in batches:
+        return batch
+    return otherwise
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from notification_engine.api.answers import page_answer
+from notification_engine.api.answers import first_of, page_answer
 from notification_engine.api.dependencies import Admin, Services
 from notification_engine.api.models.send import Moment, Strict
 from notification_engine.api.models.suppressions import csv_line
@@ -108,7 +108,7 @@ async def export(
 ) -> Response:
     await given.audit.append(caller, "audit.export", format)
     batches = given.audit.rows(AuditFilter(action, user_id, target, since, until))
-    first = await anext(batches, ())  # a store that is away is a 503, not a broken file
+    first = await first_of(batches, ())
     headers = {"Content-Disposition": f'attachment; filename="audit.{format}"', "Cache-Control": "no-store"}
     return StreamingResponse(_written(format, first, batches), media_type=_MEDIA[format], headers=headers)
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import answer, first_of, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.suppressions import (
     COLUMNS,
@@ -118,7 +118,7 @@ def _bad_lines(parsed: Parsed, added: int, existing: int) -> dict[str, object]:
 )
 async def export(caller: Operator, given: Services) -> Response:
     batches = given.suppressions.export(caller)
-    first = await anext(batches, ())  # a store that is away is a 503, not a broken file
+    first = await first_of(batches, ())
     headers = {"Content-Disposition": 'attachment; filename="suppressions.csv"', "Cache-Control": "no-store"}
     return StreamingResponse(_written(first, batches), media_type=f"{CSV}; charset=utf-8", headers=headers)
 
