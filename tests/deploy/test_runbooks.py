@@ -23,9 +23,12 @@ from tests.servers.smtp import CUT, Mailbox
 
 PRINTED = "http://localhost:8000"
 LOGS, BACKUPS, DRILL = "/var/log/intellibrowse", "/backups", "=drill"
-ALERTS = """delivery-success-low delivery-slow queue-backlog error-rate-high engine-down conservation-breach
-dead-letters-growing unknown-held breaker-open no-primary clock-skew websocket-connections-high redis-degraded
-disk-filling""".split()
+ALERTS = [
+    *("delivery-success-low", "delivery-slow", "queue-backlog", "error-rate-high"),
+    *("engine-down", "conservation-breach", "dead-letters-growing", "unknown-held"),
+    *("breaker-open", "no-primary", "clock-skew", "websocket-connections-high"),
+    *("redis-degraded", "disk-filling"),
+]
 ISSUES = ["high-memory-usage", "database-connection-issues", "email-delivery-failures", "log-analysis"]
 PLANS = ["incident-response", "escalation", "disaster-recovery", "quarterly-and-annual", "slos"]
 SECTIONS = ["What it means", "What users notice", "Look", "Do", "Verify", "Afterwards"]
