@@ -15,9 +15,7 @@ ROW = re.compile(
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 FILE = re.compile(r"`((?:src|docs|deploy|tests|bench)/[\w/.\-]+|(?:README|CONTRIBUTING)\.md|compose\.yaml)(?:::\w+)?`")
 VARIABLE = re.compile(r"^([A-Z][A-Z0-9_]{3,}) ?=")
-STRUCTURE = re.compile(
-    r"^(```.*|---|# [^#].*|#!.*|//.*|[\[\]{}(),]+|\|[-|]+\|)?$"
-)  # says nothing by itself, in a block
+STRUCTURE = re.compile(r"^(```.*|---|# [^#].*|#!.*|//.*|[\[\]{}(),]+|\|[-|]+\|)?$")  # says nothing in a block
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import stat
 import sys
 import uuid
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 from tests.canaries import canary, here, watch
-from tests.deploy.runbook import Block, blocks, pages, text
+from tests.deploy.runbook import Block, blocks, installed, pages, text
 from tests.integration.conftest import API, drop, message
 from tests.integration.replicas.fleet import SETTINGS, SOURCE, Fleet, Replica, accept, bearer, endpoint, until
 from tests.servers.receiver import Answer, Receiver
@@ -129,17 +128,6 @@ class World:
         for bad in ("jq: error", "curl: ("):
             assert bad not in err, err
         return out
-
-
-async def installed(program: str, package: str) -> None:
-    if shutil.which(program):
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.fail(f"{program} is not installed, and only root can install it: apt-get install {package}")
-    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        child = await asyncio.create_subprocess_exec("apt-get", *words, stdout=asyncio.subprocess.DEVNULL)
-        if await child.wait() != 0:
-            pytest.fail(f"{program} is not installed, and apt-get {' '.join(words)} failed")
 
 
 def command(directory: Path) -> Path:

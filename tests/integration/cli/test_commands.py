@@ -115,3 +115,10 @@ async def test_init_db_runs_once_and_is_harmless_again(command: Run, mongod: str
 
 def test_the_configuration_page_is_the_settings(invoke: Callable[..., Ended]) -> None:
     assert invoke("reference").out == (ROOT / "docs/configuration.md").read_text(), "run make docs"
+
+
+def test_the_command_line_page_is_the_commands(invoke: Callable[..., Ended]) -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    assert invoke("reference", "--cli").out == page, "run make docs"
+    for word in ("## serve", "## keys rotate", "`--keep-days`", "## audit verify"):
+        assert word in page
