@@ -58,6 +58,13 @@ def test_every_document_is_in_the_navigation_once() -> None:
     assert sorted(listed(CONFIG["nav"])) == sorted(documents)
 
 
+def test_make_docs_builds_it_as_strictly() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ndocs:")[2].partition("\n\n")[0]
+    assert "zensical build --clean --strict" in recipe
+    for page in ("configuration", "types", "cli"):
+        assert f"> docs/{page}.md" in recipe
+
+
 def test_every_internal_link_leads_to_a_page_and_its_anchor(site: Path, pages: dict[Path, Any]) -> None:
     checked = 0
     for path, page in pages.items():
