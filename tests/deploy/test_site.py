@@ -96,5 +96,12 @@ def test_every_block_and_table_was_recognised(pages: dict[Path, Any]) -> None:
             assert "|---" not in words, f"{path.name}: {words[:200]}"
 
 
+def test_numbered_steps_stay_one_list(pages: dict[Path, Any]) -> None:
+    """A block in a step that is not indented by four ends the list, and the next step is the first again."""
+    for path, page in pages.items():
+        for block in page.xpath("//article//ol/following-sibling::*[1][self::div]/following-sibling::*[1][self::ol]"):
+            raise AssertionError(f"{path.name}: {block.text_content()[:100]}")
+
+
 def test_what_is_not_run_shows_its_reason(site: Path) -> None:
     assert "Not run: needs a cluster" in (site / "runbooks/engine-down.html").read_text()
