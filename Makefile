@@ -48,9 +48,12 @@ secrets: $(VENV)/.dev
 token: $(VENV)/.run
 	@$(BIN)/notification-engine token --sub dev --role user --role service --role operator
 
-docs: $(VENV)/.run
+# What comes from the code, then the site in var/site; a link that leads nowhere ends it.
+docs: $(VENV)/.dev
 	$(BIN)/notification-engine reference > docs/configuration.md
 	$(BIN)/notification-engine reference --types > docs/types.md
+	$(BIN)/notification-engine reference --cli > docs/cli.md
+	$(BIN)/zensical build --clean --strict
 
 clean:
 	rm -rf $(VENV) var

@@ -16,6 +16,7 @@ from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
 from notification_engine.cli import erasures as erasing
 from notification_engine.cli import keys, server, supervisor
+from notification_engine.cli.cli_reference import cli_reference
 from notification_engine.cli.client import NOTIFICATIONS, bearer
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
@@ -69,7 +70,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    role: EngineRole = EngineRole.ALL,
+    role: Annotated[EngineRole, typer.Option(help="What this process does.")] = EngineRole.ALL,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Engine processes on this port.")] = 1,
 ) -> None:
     """Serve the API, the delivery daemon, or both."""
@@ -95,7 +96,7 @@ def child(order: str) -> None:
 def token(
     sub: Sub = "dev",
     role: Roles = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Default: JWT_ACCESS_TOKEN_EXPIRE_MINUTES.")] | None = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Default: JWT_ACCESS_TOKEN_EXPIRE_MINUTES.")] = None,
 ) -> None:
     """Print a token, signed with JWT_SECRET_KEY or with the development secret."""
     typer.echo(_issue(load_settings(development=True), sub, role or [Role.USER], minutes))
@@ -161,9 +162,13 @@ app.add_typer(_erasures, name="erasures")
 
 
 @app.command(hidden=True)
-def reference(types: Annotated[bool, typer.Option(help="docs/types.md instead.")] = False) -> None:
+def reference(
+    types: Annotated[bool, typer.Option("--types", help="docs/types.md instead.")] = False,
+    cli: Annotated[bool, typer.Option("--cli", help="docs/cli.md instead.")] = False,
+) -> None:
     """Print docs/configuration.md."""
-    typer.echo(types_reference() if types else configuration_reference(), nl=False)
+    text = types_reference() if types else cli_reference(app) if cli else configuration_reference()
+    typer.echo(text, nl=False)
 
 
 def _issue(settings: Settings, sub: str, roles: list[Role], minutes: float | None) -> str:

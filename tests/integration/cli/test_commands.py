@@ -33,6 +33,12 @@ def test_without_a_secret_one_is_made_once_and_kept_private(invoke: Callable[...
         assert Tokens(secret.read_text(), "HS256").verify(ended.out.strip()).roles == {Role.USER}
 
 
+def test_a_token_without_a_life_is_refused(invoke: Callable[..., Ended]) -> None:
+    ended = invoke("token", "--minutes", "0.01", ENVIRONMENT="development", JWT_SECRET_KEY=SECRET)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--minutes" in ended.err
+
+
 def test_in_production_no_secret_is_made_up(invoke: Callable[..., Ended], tmp_path: Path) -> None:
     ended = invoke("token", ENVIRONMENT="production")
     assert (ended.code, ended.out) == (2, "")
@@ -115,3 +121,10 @@ async def test_init_db_runs_once_and_is_harmless_again(command: Run, mongod: str
 
 def test_the_configuration_page_is_the_settings(invoke: Callable[..., Ended]) -> None:
     assert invoke("reference").out == (ROOT / "docs/configuration.md").read_text(), "run make docs"
+
+
+def test_the_command_line_page_is_the_commands(invoke: Callable[..., Ended]) -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    assert invoke("reference", "--cli").out == page, "run make docs"
+    for word in ("## serve", "## keys rotate", "`--keep-days`", "## audit verify"):
+        assert word in page

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.deploy.runbook import installed
 from tests.integration.conftest import API, Running, token
 from tests.servers.receiver import Receiver
 
@@ -85,6 +86,15 @@ async def test_the_ticket_of_the_live_page_runs(running: Running) -> None:
     answer = json.loads(await shell(running, script.replace("   ", "")))
     async with running.session.ws_connect(f"{running.address}{API}/ws?ticket={answer['ticket']}") as socket:
         assert (await socket.receive_json(timeout=5))["type"] == "hello"
+
+
+async def test_the_tutorial_goes_as_printed(running: Running, tmp_path: Path) -> None:
+    await installed("jq", "jq")
+    script = "\n".join(blocks("docs/tutorial.md", "bash"))
+    out = await shell(running, f"set -o pipefail; cd {tmp_path}\n{script}")
+    said = ["healthy", "ntfy_", "true", "Run 4711 passed", '"unread_count":1', "Accepted by the provider"]
+    places = [out.index(word) for word in (*said, "switched email off")]
+    assert places == sorted(places), out
 
 
 async def test_every_route_is_on_the_api_page(shared: Running) -> None:

@@ -1,0 +1,59 @@
+"""Reads the runbooks: their headings, and the command blocks that are run, or carry the reason why they are not.
+
+Invariant: a block is ```bash, and is run, or ```bash title="Not run: <reason>".
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUNBOOKS = ROOT / "docs/runbooks"
+FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r'bash title="Not run: (?P<reason>[^"]+)"')
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    info: str
+    script: str
+
+    @property
+    def runs(self) -> bool:
+        return self.info == "bash"
+
+    @property
+    def reason(self) -> str | None:
+        found = NOT_RUN.fullmatch(self.info)
+        return found and found["reason"]
+
+
+def pages() -> list[str]:
+    return sorted(path.stem for path in RUNBOOKS.glob("*.md") if path.stem != "README")
+
+
+def text(page: str) -> str:
+    return (RUNBOOKS / f"{page}.md").read_text()
+
+
+def blocks(page: str) -> list[Block]:
+    found = FENCE.finditer(text(page))
+    return [Block(page, one["info"].strip(), one["body"].replace(f"\n{one['indent']}", "\n")) for one in found]
+
+
+async def installed(program: str, package: str) -> None:
+    """Fetched from Debian when missing and this is root; else the test cannot run, and fails saying so."""
+    if shutil.which(program):
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.fail(f"{program} is not installed, and only root can install it: apt-get install {package}")
+    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
+        child = await asyncio.create_subprocess_exec("apt-get", *words, stdout=asyncio.subprocess.DEVNULL)
+        if await child.wait() != 0:
+            pytest.fail(f"{program} is not installed, and apt-get {' '.join(words)} failed")
