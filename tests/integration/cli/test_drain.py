@@ -51,6 +51,7 @@ async def served(command: Run, mongod: str, request: pytest.FixtureRequest) -> A
         "JWT_SECRET_KEY": SECRET,
         "WEBHOOK_HTTPS_ONLY": "false",
         "WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+        "WEBHOOK_ALLOWED_PORTS": "[]",
         "DRAIN_DELAY_SECONDS": request.param,
         "LOG_FORMAT": "console",
     }
