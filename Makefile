@@ -51,6 +51,7 @@ token: $(VENV)/.run
 docs: $(VENV)/.run
 	$(BIN)/notification-engine reference > docs/configuration.md
 	$(BIN)/notification-engine reference --types > docs/types.md
+	$(BIN)/notification-engine reference --metrics > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) var

@@ -269,7 +269,8 @@ class Engine:
         s = self.settings
         self.clock = Clock()
         self.metrics = Metrics(self._group)
-        self.database = Database(url, s.MONGODB_DATABASE, pool_size=s.DATABASE_CONNECTION_POOL_SIZE)
+        pool_size = s.DATABASE_CONNECTION_POOL_SIZE
+        self.database = Database(url, s.MONGODB_DATABASE, pool_size=pool_size, observe=self.metrics.commanded)
         self.data_keys = DataKeys(self.database, key_wrappers(s))
         self.user_keys = UserKeys(self.database, self.data_keys.sealer(USERS))
         self.sealing = Sealing(self.user_keys)
@@ -485,7 +486,11 @@ class Engine:
         s = self.settings
         conservation = Conservation(self._books, self.metrics, self.clock, lease_seconds=s.LEASE_SECONDS)
         self._checks = Checks(
-            lambda: missing_indexes(self.database), conservation.check, self.clock, s.HEALTH_CHECK_INTERVAL
+            lambda: missing_indexes(self.database),
+            conservation.check,
+            self.clock,
+            s.HEALTH_CHECK_INTERVAL,
+            self.metrics.checked,
         )
         self.health = Health(
             self.database,
@@ -573,6 +578,7 @@ class Engine:
             hub=self.hub,
             limits=self.limits,
             health=self.health,
+            answered=self.metrics.answered,
             config=ApiConfig(
                 version=package_version("notification-engine"),
                 development=s.development,

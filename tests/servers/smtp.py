@@ -1,10 +1,13 @@
 """A real SMTP server (aiosmtpd) that keeps what it took and can be told to refuse."""
 
 import asyncio
+import logging
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+logging.getLogger("mail.log").setLevel(logging.WARNING)  # it logs the addresses of every message
 
 CUT = "cut"  # as a reply: the message is taken and the connection lost before the answer
 

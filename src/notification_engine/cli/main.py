@@ -17,6 +17,7 @@ from notification_engine.cli import dev as development
 from notification_engine.cli import erasures as erasing
 from notification_engine.cli import keys, server, supervisor
 from notification_engine.cli.client import NOTIFICATIONS, bearer
+from notification_engine.cli.metrics_reference import metrics_reference
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
 from notification_engine.domain.caller import Role
@@ -161,9 +162,13 @@ app.add_typer(_erasures, name="erasures")
 
 
 @app.command(hidden=True)
-def reference(types: Annotated[bool, typer.Option(help="docs/types.md instead.")] = False) -> None:
+def reference(
+    types: Annotated[bool, typer.Option(help="docs/types.md instead.")] = False,
+    metrics: Annotated[bool, typer.Option(help="docs/metrics.md instead.")] = False,
+) -> None:
     """Print docs/configuration.md."""
-    typer.echo(types_reference() if types else configuration_reference(), nl=False)
+    made = types_reference if types else metrics_reference if metrics else configuration_reference
+    typer.echo(made(), nl=False)
 
 
 def _issue(settings: Settings, sub: str, roles: list[Role], minutes: float | None) -> str:

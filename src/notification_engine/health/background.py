@@ -63,8 +63,10 @@ class Checks(Loop):
         conserve: Callable[[], Awaitable[Mapping[str, Any]]],
         clock: Clock,
         interval_seconds: float,
+        observe: Callable[[Mapping[str, bool]], None] = lambda _: None,
     ) -> None:
         super().__init__(interval_seconds)
+        self._observe = observe
         self._missing_indexes = missing_indexes
         self._conserve = conserve
         self._clock = clock
@@ -83,6 +85,7 @@ class Checks(Loop):
         failed = [name for name, check in result.items() if not check["healthy"]]
         if failed:
             log.warning("Background checks failed", checks=failed, missing_indexes=missing, skew_seconds=round(skew, 3))
+        self._observe({name: check["healthy"] for name, check in result.items()})
         self._healthy += not failed
         self._result = result | {"checked_at": datetime.now(UTC)}
 
