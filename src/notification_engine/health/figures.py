@@ -68,7 +68,7 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "matched": ("true", "false"),
     "outcome": ("claimed", "lost", "healthy", "unhealthy"),
     "action": ("access.unauthenticated", "access.forbidden"),
-    "check": ("indexes", "clock", "conservation"),
+    "check": ("indexes", "clock", "conservation", "completed"),
     "command": (
         *("abortTransaction", "aggregate", "commitTransaction", "count", "delete", "find", "findAndModify", "getMore"),
         *("hello", "insert", "ping", "update", "other"),
