@@ -52,6 +52,7 @@ token: $(VENV)/.run
 docs: $(VENV)/.dev
 	$(BIN)/notification-engine reference > docs/configuration.md
 	$(BIN)/notification-engine reference --types > docs/types.md
+	$(BIN)/notification-engine reference --metrics > docs/metrics.md
 	$(BIN)/notification-engine reference --cli > docs/cli.md
 	$(BIN)/zensical build --clean --strict
 

@@ -33,7 +33,6 @@ COMPOSE = ROOT / "deploy/compose"
 BIN = Path(sys.executable).parent
 TEXT: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = TEXT["services"]
-OTHERS = {"prometheus", "grafana", "logstash"}  # folders of deploy/ whose files are tested where they are made
 
 
 def run(*words: str | Path, **options: Any) -> "subprocess.CompletedProcess[str]":
@@ -104,10 +103,9 @@ def test_every_file_that_is_mounted_is_there(prepared: Path) -> None:
     made = {"../../logs", "../../ssl"} | {f"secrets/{p.name}" for p in (prepared / "secrets").iterdir()}
     volumes = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith(".")]
     mounted = [volume.removeprefix("./") for volume in volumes]
-    for path in (*mounted, *(secret["file"] for secret in TEXT["secrets"].values())):
-        where = (COMPOSE / path).resolve()
-        foreign = any(ROOT / "deploy" / other in where.parents for other in OTHERS)
-        assert path in made or where.exists() or foreign, path
+    given = [one["file"] for kind in ("secrets", "configs") for one in TEXT[kind].values()]
+    for path in (*mounted, *given):
+        assert path in made or (COMPOSE / path).resolve().exists(), path
 
 
 def test_prepare_keeps_what_is_there_and_tells_nobody(prepared: Path) -> None:

@@ -103,7 +103,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         exempt=(f"{PREFIX}/stream", *PROBED),
         accepting=(PREFIX, f"{PREFIX}/", f"{PREFIX}/batch"),
     )
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, answered=services.answered)
     app.add_middleware(ClientAddress, trusted=config.trusted_proxies, header=config.forwarded_header)
     _document_problems(app)
     return app

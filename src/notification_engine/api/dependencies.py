@@ -132,6 +132,7 @@ class ApiServices:
     hub: Hub
     limits: RateLimits
     health: HealthView
+    answered: Callable[[int, float], None]  # told of each answer: status, seconds
     config: ApiConfig
 
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from starlette.datastructures import Headers
@@ -20,15 +20,18 @@ from notification_engine.kit.origin import Origin, set_origin
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRET_PART = re.compile(r"(/unsubscribe/|/users/).+", re.DOTALL)
 
+STREAM = "/api/v1/notifications/stream"  # lasts as long as its client likes
 PROBED = ("/health", "/metrics", "/api/v1/notifications/health/")
 log = get_logger("api")
 
 
 class RequestContext:
-    """`X-Request-ID` is taken from the caller where it is well formed, and answered."""
+    """`X-Request-ID` is taken from the caller where it is well formed, and answered. `answered` is told of each answer
+    that no probe asked for: status, seconds."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answered: Callable[[int, float], None] = lambda *_: None) -> None:
         self._app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -57,7 +60,10 @@ class RequestContext:
             await problems.respond(problems.defect())(scope, receive, send_with_headers)
         finally:
             if scope["type"] == "http":
-                _log_access(scope, status, (time.perf_counter() - started) * 1000)
+                seconds = time.perf_counter() - started
+                _log_access(scope, status, seconds * 1000)
+                if not scope["path"].startswith((*PROBED, STREAM)):
+                    self._answered(status, seconds)
             structlog.contextvars.unbind_contextvars("request_id")
 
 

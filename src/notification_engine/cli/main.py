@@ -18,6 +18,7 @@ from notification_engine.cli import erasures as erasing
 from notification_engine.cli import keys, server, supervisor
 from notification_engine.cli.cli_reference import cli_reference
 from notification_engine.cli.client import NOTIFICATIONS, bearer
+from notification_engine.cli.metrics_reference import metrics_reference
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
 from notification_engine.domain.caller import Role
@@ -164,10 +165,14 @@ app.add_typer(_erasures, name="erasures")
 @app.command(hidden=True)
 def reference(
     types: Annotated[bool, typer.Option("--types", help="docs/types.md instead.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="docs/metrics.md instead.")] = False,
     cli: Annotated[bool, typer.Option("--cli", help="docs/cli.md instead.")] = False,
 ) -> None:
     """Print docs/configuration.md."""
-    text = types_reference() if types else cli_reference(app) if cli else configuration_reference()
+    if cli:
+        text = cli_reference(app)
+    else:
+        text = (types_reference if types else metrics_reference if metrics else configuration_reference)()
     typer.echo(text, nl=False)
 
 

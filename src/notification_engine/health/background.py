@@ -63,8 +63,10 @@ class Checks(Loop):
         conserve: Callable[[], Awaitable[Mapping[str, Any]]],
         clock: Clock,
         interval_seconds: float,
+        observe: Callable[[Mapping[str, bool]], None] = lambda _: None,
     ) -> None:
         super().__init__(interval_seconds)
+        self._observe = observe
         self._missing_indexes = missing_indexes
         self._conserve = conserve
         self._clock = clock
@@ -73,6 +75,17 @@ class Checks(Loop):
 
     async def run_once(self) -> None:
         self._runs += 1
+        try:
+            result = await self._checked()
+        except BaseException:
+            self._observe({"completed": False})  # also what could not be looked at is not healthy
+            raise
+        healthy = {name: check["healthy"] for name, check in result.items()}
+        self._observe(healthy | {"completed": True})
+        self._healthy += all(healthy.values())
+        self._result = result | {"checked_at": datetime.now(UTC)}
+
+    async def _checked(self) -> dict[str, dict[str, Any]]:
         missing = list(await self._missing_indexes())
         skew = self._clock.skew_seconds
         result: dict[str, dict[str, Any]] = {
@@ -83,8 +96,7 @@ class Checks(Loop):
         failed = [name for name, check in result.items() if not check["healthy"]]
         if failed:
             log.warning("Background checks failed", checks=failed, missing_indexes=missing, skew_seconds=round(skew, 3))
-        self._healthy += not failed
-        self._result = result | {"checked_at": datetime.now(UTC)}
+        return result
 
     def shown(self) -> dict[str, Any]:
         """The last results, with the guide's uptime: the healthy share of the checks that ran."""

@@ -26,6 +26,7 @@ class Books(Protocol):
     async def overdue(self, seconds: float) -> list[str]: ...
     async def ended_without_history(self, since: datetime, until: datetime) -> list[str]: ...
     async def dead(self) -> int: ...
+    async def held(self) -> int: ...
 
 
 class Conservation:
@@ -51,7 +52,9 @@ class Conservation:
         breaches = {kind: len(ids) for kind, ids in found.items()}
         dead = await self._books.dead()
         self._metrics.dead(dead)
-        return {"healthy": not any(breaches.values()), "breaches": breaches, "dead_letters": dead}
+        self._metrics.held(held := await self._books.held())
+        well = not any(breaches.values())
+        return {"healthy": well, "breaches": breaches, "dead_letters": dead, "unknown_held": held}
 
     async def _missing(self, now: datetime) -> list[str]:
         """The minutes whose ledgers show more 202s than there are documents."""

@@ -6,7 +6,7 @@ mode), by slot: any of them answers for all, and what a dead one counted stays.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -46,6 +46,13 @@ class Metrics:
         self._delivery = Histogram(
             "notification_delivery_seconds", "Accept or schedule to end", ["channel"], buckets=_SECONDS, registry=r
         )
+        self._success = Histogram(
+            "notification_success_seconds",
+            "Accept or schedule to success: the guide's delivery time",
+            ["channel"],
+            buckets=_SECONDS,
+            registry=r,
+        )
         self._delivered_seconds = Counter(
             "notification_delivered_seconds", "Accept or schedule to success, added up", registry=r
         )
@@ -61,6 +68,45 @@ class Metrics:
             "Notifications that hold a dead letter",
             registry=r,
             multiprocess_mode="livemostrecent",
+        )
+        self._held = Gauge(
+            "notification_unknown_held",
+            "Notifications of unknown outcome that wait for an operator",
+            registry=r,
+            multiprocess_mode="livemostrecent",
+        )
+        self._checks = Counter(
+            "notification_checks",
+            "Background checks, by what came of them; uptime is the healthy share",
+            ["outcome"],
+            registry=r,
+        )
+        self._failing = Gauge(
+            "notification_check_failing",
+            "1: the last run of that background check failed",
+            ["check"],
+            registry=r,
+            multiprocess_mode="livemostrecent",
+        )
+        self._answers = Histogram(
+            "notification_http_seconds",
+            "Answers of the API by class of status; probes are left out",
+            ["status"],
+            buckets=_SECONDS[:12],
+            registry=r,
+        )
+        self._commands = Histogram(
+            "notification_database_command_seconds",
+            "Commands of MongoDB as the driver sees them",
+            ["command"],
+            buckets=_SECONDS[:12],
+            registry=r,
+        )
+        self._failed_commands = Counter(
+            "notification_database_commands_failed",
+            "Commands of MongoDB that failed or got no answer",
+            ["command"],
+            registry=r,
         )
         self._candidates = Counter(
             "notification_claim_candidates",
@@ -85,6 +131,10 @@ class Metrics:
 
         self._of_attempts: dict[object, tuple[Counter, Histogram]] = {}
         self._of_ends: dict[object, tuple[Counter, Histogram]] = {}
+        self._of_commands: dict[str, Histogram] = {}
+        self._of_answers: dict[str, Histogram] = {}
+        for outcome in ("healthy", "unhealthy"):  # there from the first scrape, or the first one counted is no increase
+            self._checks.labels(outcome)
 
     def accepted(self, count: int) -> None:
         self._accepted.inc(count)
@@ -107,7 +157,9 @@ class Metrics:
         ends.inc()
         delivery.observe(seconds)
         if _succeeded(channel, status):
-            self._delivered_seconds.inc(max(0.0, seconds))  # the clock follows the server's, and may go back a little
+            seconds = max(0.0, seconds)  # the clock follows the server's, and may go back a little
+            self._delivered_seconds.inc(seconds)
+            self._success.labels(channel).observe(seconds)
 
     def denied(self, action: str) -> None:
         """`access.unauthenticated` or `access.forbidden`."""
@@ -124,6 +176,30 @@ class Metrics:
 
     def dead(self, count: int) -> None:
         self._dead.set(count)
+
+    def held(self, count: int) -> None:
+        self._held.set(count)
+
+    def checked(self, healthy: Mapping[str, bool]) -> None:
+        """One run of the background checks, by their names."""
+        self._checks.labels("healthy" if all(healthy.values()) else "unhealthy").inc()
+        for name, well in healthy.items():
+            self._failing.labels(name).set(not well)
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Status 0: the client had gone before there was one."""
+        kind = f"{status // 100}xx" if status else "none"
+        if kind not in self._of_answers:
+            self._of_answers[kind] = self._answers.labels(kind)
+        self._of_answers[kind].observe(seconds)
+
+    def commanded(self, command: str, seconds: float, succeeded: bool) -> None:
+        """`command`: of the closed set of `storage.commands`."""
+        if command not in self._of_commands:
+            self._of_commands[command] = self._commands.labels(command)
+        self._of_commands[command].observe(seconds)
+        if not succeeded:
+            self._failed_commands.labels(command).inc()
 
     def committed(self, size: int) -> None:
         self._batch.observe(size)
@@ -151,6 +227,15 @@ class Metrics:
             "ended_per_minute": 60 * ended / up,
             "uptime_seconds": up,
         }
+
+    def families(self) -> list[tuple[str, str, tuple[str, ...], str]]:
+        """Name, kind, labels and meaning of each metric but `notification_state`."""
+        collectors = self.registry._collector_to_names
+        return [
+            (metric.name, metric.type, tuple(getattr(collector, "_labelnames", ())), metric.documentation)
+            for collector in collectors
+            for metric in collector.collect()
+        ]
 
     def text(self, figures: dict[str, float]) -> str:
         """All counters of the group's processes, and these figures."""

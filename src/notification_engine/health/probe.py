@@ -21,6 +21,7 @@ from notification_engine.kit.loop import Loop
 
 PING_SECONDS = 0.08
 _ADDED = ("database_pool", "daemon", "connections")
+_WORST = ("not_ready", "draining", "seconds_without_primary", "clock_skew_seconds", "loops_late", "loop_errors")
 _BREAKER_FIGURE = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 1.0, BreakerState.OPEN: 2.0}
 NOT_READY_AFTER_SECONDS = 30.0
 PROBE_SECONDS = 2.0
@@ -126,18 +127,29 @@ class Health(Loop):
     async def daemon(self) -> dict[str, Any]:
         now = datetime.now(UTC)
         loops = {
-            loop.name: {
-                "last_beat": loop.last_beat,
-                "errors": loop.errors,
-                "late": (now - (loop.last_beat or self._began_at)).total_seconds()
-                > 2 * max(self._heartbeat_seconds, loop.interval_seconds),
-            }
+            loop.name: {"last_beat": loop.last_beat, "errors": loop.errors, "late": self._late(loop, now)}
             for loop in self.loops
         }
         late = any(loop["late"] for loop in loops.values())
         snapshot = dict(self._daemon())
         state = "disabled" if not snapshot else "degraded" if late else "running"
         return {"status": state, "pid": os.getpid(), "loops": loops, **snapshot}
+
+    def _late(self, loop: Loop, now: datetime) -> bool:
+        silent = (now - (loop.last_beat or self._began_at)).total_seconds()
+        return silent > 2 * max(self._heartbeat_seconds, loop.interval_seconds)
+
+    def _condition(self) -> dict[str, float]:
+        """Of this process; for several the worst is shown."""
+        now = datetime.now(UTC)
+        return {
+            "not_ready": float(not self.ready()),
+            "draining": float(self.draining),
+            "seconds_without_primary": round(time.monotonic() - self._last_primary, 1),
+            "clock_skew_seconds": abs(self._clock.skew_seconds),
+            "loops_late": float(sum(self._late(loop, now) for loop in self.loops)),
+            "loop_errors": float(sum(loop.errors for loop in self.loops)),
+        }
 
     async def processes(self) -> list[dict[str, Any]]:
         """Those of this machine, as each tells every two seconds."""
@@ -183,6 +195,9 @@ class Health(Loop):
         refused = added([told.get("rate_limits", {}) for told in parts])
         figures |= {f"rate_limit_{k}": v for k, v in refused.items()}
         figures |= {f"queue_{k}": v for k, v in self._queue_figures().items() if v is not None}
+        figures |= {name: max(told["condition"][name] for told in parts) for name in _WORST}
+        figures["uptime_seconds"] = self._metrics.kpis(everywhere=True)["uptime_seconds"] or 0.0
+        figures |= {k: total["daemon"][k] for k in ("leases_held", "room") if k in total["daemon"]}
         for lane, state in total["daemon"].get("lanes", {}).items():
             figures |= {f"lane_{lane}_{k}": v for k, v in state.items()}
         if self._bus is not None:
@@ -209,6 +224,7 @@ class Health(Loop):
         """What this process is, for the others of its group and for its own answers."""
         figures = self._own() | {
             "breakers": {name: _BREAKER_FIGURE[view["state"]] for name, view in self._breakers().items()},
+            "condition": self._condition(),
             "rate_limits": dict(self._limits()),
             "age_seconds": round(time.monotonic() - self._started, 1),
         }

@@ -19,6 +19,7 @@ from pymongo.read_concern import ReadConcern
 
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.kit.clock import Clock
+from notification_engine.storage.commands import CommandTimes, Observe
 
 Document = dict[str, Any]
 Session = AsyncClientSession
@@ -68,9 +69,9 @@ class _PoolCounter(monitoring.ConnectionPoolListener):
 
 
 class Database:
-    """Owns the client. `name` wins over the address's path."""
+    """Owns the client. `name` wins over the address's path. `observe`: told of each command that ended."""
 
-    def __init__(self, url: str, name: str, *, pool_size: int) -> None:
+    def __init__(self, url: str, name: str, *, pool_size: int, observe: Observe | None = None) -> None:
         self.name = name
         self._pool_size = pool_size
         self._pool = _PoolCounter()
@@ -83,7 +84,7 @@ class Database:
                 # A server that stands still is given up after the sum of these two, and what waits for it is cut off.
                 connectTimeoutMS=SELECTION_SECONDS * 1000,
                 heartbeatFrequencyMS=SELECTION_SECONDS * 1000,
-                event_listeners=[self._pool],
+                event_listeners=[self._pool, *([CommandTimes(observe)] if observe else [])],
                 appname="notification-engine",
             )
         except (PyMongoError, ValueError, OSError) as error:  # a port, an IPv6 literal; a key file that is not there

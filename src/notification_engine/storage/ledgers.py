@@ -100,6 +100,13 @@ class Ledgers:
         with translated():
             return await self._notifications.count_documents({"dead_at": {"$exists": True}}, hint="dead_letters")
 
+    async def held(self) -> int:
+        """Those among the dead whose outcome nobody knows, kept for an operator by their type's policy."""
+        element = {"status": str(DeliveryStatus.UNKNOWN), "held": True}
+        match = {"dead_at": {"$exists": True}, "deliveries": {"$elemMatch": element}}
+        with translated():
+            return await self._notifications.count_documents(match, hint="dead_letters", maxTimeMS=QUERY_MILLISECONDS)
+
     async def _ids(self, match: dict[str, Any], hint: str) -> list[str]:
         with translated():
             found = self._notifications.find(match, {"_id": 1}, limit=SHOWN, hint=hint, max_time_ms=QUERY_MILLISECONDS)

@@ -44,6 +44,7 @@ def api_services(s: Settings, parts: Parts, health: Health) -> ApiServices:
         hub=delivery.hub,
         limits=parts.signals.limits,
         health=health,
+        answered=parts.process.metrics.answered,
         config=_config(s),
     )
 

@@ -63,7 +63,13 @@ def build_loops(s: Settings, parts: Parts) -> Loops:
 def _checks(s: Settings, parts: Parts) -> Checks:
     stores, process = parts.stores, parts.process
     conservation = Conservation(stores.books, process.metrics, process.clock, lease_seconds=s.LEASE_SECONDS)
-    return Checks(lambda: missing_indexes(stores.database), conservation.check, process.clock, s.HEALTH_CHECK_INTERVAL)
+    return Checks(
+        lambda: missing_indexes(stores.database),
+        conservation.check,
+        process.clock,
+        s.HEALTH_CHECK_INTERVAL,
+        process.metrics.checked,
+    )
 
 
 def _health(s: Settings, parts: Parts, checks: Checks) -> Health:

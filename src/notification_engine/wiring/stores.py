@@ -71,7 +71,8 @@ class Stores:
 
 def build_stores(s: Settings, url: str, process: Process) -> Stores:
     clock = process.clock
-    database = Database(url, s.MONGODB_DATABASE, pool_size=s.DATABASE_CONNECTION_POOL_SIZE)
+    pool_size, observe = s.DATABASE_CONNECTION_POOL_SIZE, process.metrics.commanded
+    database = Database(url, s.MONGODB_DATABASE, pool_size=pool_size, observe=observe)
     keys = DataKeys(database, key_wrappers(s))
     pseudonyms = pseudonyms_by(s, keys)
     user_keys = UserKeys(database, keys.sealer(USERS))

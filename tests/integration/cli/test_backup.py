@@ -289,6 +289,7 @@ async def test_data_that_is_there_is_refused_and_replaced_only_when_told(
     restored = await content(other)
     assert [row["action"] for row in restored.pop("notification_audit_logs")] == ["database.restore"]
     del restored["notification_audit_heads"]
+    del restored["notification_data_keys"]  # made when they were looked for: this backup is of no engine
     assert {name: docs for name, docs in restored.items() if docs} == {
         "notification_history": [{"_id": "from the backup"}]
     }

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.health import probe as probe_module
 from notification_engine.health.background import Checks, Heartbeat, Sampler
+from notification_engine.health.group import Group
 from notification_engine.health.metrics import Metrics
 from notification_engine.health.presence import Presence
 from notification_engine.health.probe import NOT_READY_AFTER_SECONDS, PING_SECONDS, Health
@@ -329,3 +331,48 @@ async def test_a_check_that_could_not_be_made_is_not_a_healthy_one() -> None:
     with pytest.raises(Unavailable):
         await checks.run_once()
     assert checks.shown()["uptime_share"] == 0.0
+
+
+async def test_each_run_of_the_checks_is_told_also_the_one_that_could_not_be_made() -> None:
+    """The uptime that Prometheus records is the one that the status shows."""
+    down = False
+    told: list[dict[str, bool]] = []
+
+    async def missing() -> list[str]:
+        if down:
+            raise DOWN
+        return ["a.b_1"]
+
+    checks = Checks(missing, conserved, Clock(), 60, lambda healthy: told.append(dict(healthy)))
+    await checks.run_once()
+    down = True
+    with pytest.raises(Unavailable):
+        await checks.run_once()
+    assert told == [
+        {"indexes": False, "clock": True, "conservation": True, "completed": True},
+        {"completed": False},
+    ]
+
+
+async def test_the_scrape_tells_how_the_process_is(rig: Rig, later: list[float]) -> None:
+    await rig.health.run_once()
+    rig.database.down = DOWN
+    later[0] = 31.0
+    rig.loop.last_beat = datetime.now(UTC) - timedelta(minutes=5)
+    rig.loop.errors = 3
+    text = await rig.health.metrics_text()
+    for figure, value in {"not_ready": 1, "draining": 0, "loops_late": 1, "loop_errors": 3, "leases_held": 3}.items():
+        assert f'notification_state{{figure="{figure}"}} {float(value)}' in text, figure
+    assert 'notification_state{figure="seconds_without_primary"} 31' in text
+
+
+async def test_of_several_processes_the_worst_is_told(later: list[float], tmp_path: Path) -> None:
+    well, ill = Rig(), Rig()
+    for slot, one in enumerate((well, ill)):
+        one.health._group = Group(tmp_path, slot, 2, time.monotonic())
+    ill.health.draining = True
+    ill.health._clock.skew_seconds = -2.5
+    await ill.health.run_once()
+    text = await well.health.metrics_text()
+    for figure, value in {"not_ready": 1, "draining": 1, "clock_skew_seconds": 2.5, "leases_held": 6}.items():
+        assert f'notification_state{{figure="{figure}"}} {float(value)}' in text, figure

@@ -154,3 +154,18 @@ async def test_one_line_a_request_and_no_word_of_its_content() -> None:
 
 async def test_a_drain_without_work_ends_at_once() -> None:
     await announcing(FakeHistory()).drain()
+
+
+async def test_the_line_of_what_the_insert_delivered_is_one_that_the_guides_log_analysis_finds() -> None:
+    announce = announcing(FakeHistory())
+    with capture_logs() as logged:
+        announce.accepted([])
+        announce.accepted([a_notification([in_app(0), suppressed(1)]), *numbered(2)])
+        announce.accepted([a_notification([suppressed(0)])])
+        await announce.drain()
+    done, plain = logged
+    assert "delivered successfully" in done["event"]
+    assert (done["channel"], done["delivery_time_ms"], done["retry_count"]) == ("in_app", 250.0, 0)
+    assert (done["notifications"], done["delivered"]) == (3, 3)
+    assert plain["event"] == "Notification accepted"
+    assert "delivery_time_ms" not in plain
