@@ -44,7 +44,8 @@ async def relay() -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
 
     def check(server: object, session: object, envelope: object, mechanism: str, data: object) -> AuthResult:
-        return AuthResult(success=getattr(data, "password", b"") == canary("relay-password").encode())
+        given = getattr(data, "password", b"")
+        return AuthResult(success=given == canary("relay-password").encode(), handled=False)
 
     handler = type("Handler", (), {})()
     server = await loop.create_server(
@@ -165,7 +166,7 @@ async def test_redis_is_asked(ask: Ask, tmp_path: Path) -> None:
     code, found = await ask(REDIS_URL=f"redis://127.0.0.1:{server.port}")
     assert (code, found["redis"]["level"]) == (1, "fail")
     assert "password" in found["redis"]["seen"]
-    await server.stop()
+    await server.kill()
     code, found = await ask(REDIS_URL=f"redis://:{password}@127.0.0.1:{server.port}")
     assert (code, "cannot be reached" in found["redis"]["seen"]) == (1, True)
 
