@@ -11,6 +11,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from tests.canaries import canary
 from tests.integration.doctor.conftest import Ask
 from tests.servers import ses as emulator
+from tests.servers.jwks import LoginServer, Signer
 from tests.servers.redis import RedisServer, valkey
 from tests.servers.sendgrid import KEY, SendGrid
 from tests.servers.ses import Ses
@@ -155,6 +156,28 @@ async def test_a_mail_server_that_refuses_or_is_away_fails(ask: Ask, relay: int)
     assert (found["e-mail smtp"]["level"], "SMTP_STARTTLS" in found["e-mail smtp"]["todo"]) == ("fail", True)
     _, found = await ask(**by_smtp(1))
     assert "cannot be reached" in found["e-mail smtp"]["seen"]
+
+
+async def test_the_platforms_keys_are_read(ask: Ask) -> None:
+    server = LoginServer(Signer("ES256"))
+    await server.start()
+    by = {"ENVIRONMENT": "development", "JWT_ALGORITHM": "ES256", "JWT_JWKS_URL": server.url}
+    _, found = await ask(**by)
+    assert (found["signing keys"]["level"], found["signing keys"]["seen"]) == ("ok", "1 for ES256")
+    code, found = await ask(**by | {"JWT_ALGORITHM": "RS256"})
+    assert (code, found["signing keys"]["seen"]) == (1, "JWT_JWKS_URL: no key for RS256")
+    server.status = 404
+    code, found = await ask(**by)
+    assert (code, found["signing keys"]["seen"]) == (1, "JWT_JWKS_URL: answered 404.")
+    await server.stop()
+
+
+async def test_development_is_taken_for_what_it_is(ask: Ask) -> None:
+    code, found = await ask(ENVIRONMENT="development", WEBHOOK_ALLOWED_NETWORKS='["127.0.0.0/8"]')
+    assert (code, found["webhook guard"]["level"]) == (0, "ok")
+    assert found["e-mail console"]["level"] == "ok"
+    code, found = await ask(ENVIRONMENT="development", WEBHOOK_ALLOWED_NETWORKS='["169.254.0.0/16"]')
+    assert (code, found["webhook guard"]["level"]) == (1, "fail")
 
 
 async def test_redis_is_asked(ask: Ask, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
-"""Of what is outside: e-mail providers, without sending; Redis; and where the guard lets webhooks go."""
+"""Of what is outside: e-mail providers, without sending; the platform's keys; Redis; where webhooks may go."""
 
 from notification_engine.channels.email.credentials import Tried
 from notification_engine.cli.doctor.finding import Finding, fail, ok, warn
-from notification_engine.domain.errors import InvalidRequest
+from notification_engine.domain.errors import InvalidRequest, Unavailable
 from notification_engine.kit.ids import new_ulid
 from notification_engine.net.guard import Guard
+from notification_engine.net.jwks import fetch_keys
 from notification_engine.net.session import Outbound
 from notification_engine.realtime.redis_link import Link, LinkLost
+from notification_engine.security.jwks import usable_keys
 from notification_engine.settings import Settings
 from notification_engine.wiring import email_providers
 
@@ -43,6 +45,23 @@ def _of_provider(name: str, tried: Tried) -> Finding:
     return (fail if tried.wrong else warn)(name, tried.seen, tried.todo)
 
 
+async def look_at_signing_keys(settings: Settings) -> list[Finding]:
+    """None where tokens are checked by JWT_SECRET_KEY."""
+    if settings.JWT_JWKS_URL is None:
+        return []
+    name, out = "signing keys", Outbound(None)
+    try:
+        keys = usable_keys(await fetch_keys(out.session, settings.JWT_JWKS_URL), settings.JWT_ALGORITHM)
+    except Unavailable as error:
+        return [fail(name, str(error), "Check the address in a browser; without keys every token gets 503.")]
+    finally:
+        await out.close()
+    if not keys:
+        todo = "Let JWT_ALGORITHM be what the platform signs with."
+        return [fail(name, f"JWT_JWKS_URL: no key for {settings.JWT_ALGORITHM}", todo)]
+    return [ok(name, f"{len(keys)} for {settings.JWT_ALGORITHM}")]
+
+
 async def look_at_redis(settings: Settings) -> Finding:
     """Everything that the bus does at its start, on channels of our own beside the bus's."""
     if (address := settings.redis_address) is None:
@@ -64,6 +83,8 @@ def look_at_guard(settings: Settings) -> list[Finding]:
     if _open(guard, METADATA):
         todo = "Take 169.254.0.0/16 out of WEBHOOK_ALLOWED_NETWORKS: it hands out the machine's credentials."
         return [fail(name, "webhooks may call the cloud's metadata service", todo)]
+    if s.development:
+        return [ok(name, "open as development wants it: loopback, http, every port")]
     found = []
     if opened := [network for network, address in _INSIDE.items() if _open(guard, address)]:
         todo = "Name only the networks of your receivers in WEBHOOK_ALLOWED_NETWORKS."

@@ -22,6 +22,7 @@ async def examine(*, development: bool = False) -> list[Finding]:
     findings = [*_configuration(settings), *host.look(settings)]
     findings += await _database(settings)
     findings += await outside.look_at_email(settings)
+    findings += await outside.look_at_signing_keys(settings)
     findings.append(await outside.look_at_redis(settings))
     findings += outside.look_at_guard(settings)
     return findings
