@@ -21,6 +21,7 @@ from notification_engine.cli.doctor.host import judge_room
 from notification_engine.cli.main import app
 
 FROM = "engine@sender.test"
+SECRET_TOO_SHORT = str(12345)
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ async def test_a_guard_that_is_open_is_told(ask: Ask) -> None:
 
 
 async def test_a_wrong_setting_fails_by_its_name_and_nothing_else_is_tried(ask: Ask, tmp_path: Path) -> None:
-    code, found = await ask(JWT_SECRET_KEY="short", MONGODB_URL=None)
+    code, found = await ask(JWT_SECRET_KEY=SECRET_TOO_SHORT, MONGODB_URL=None)
     assert (code, list(found)) == (1, ["configuration"])
     assert "check-config" in found["configuration"]["todo"]
     code, found = await ask(LOG_FILE=str(tmp_path / "absent" / "notifications.log"))
