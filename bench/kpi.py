@@ -37,7 +37,7 @@ def main() -> int:
     load_before = os.getloadavg()[0]
     taken = asyncio.run(_until_done(SHORT_SECONDS if given.short else FULL_SECONDS, given.rate))
     found = kpi_report.rows(taken)
-    text = kpi_report.markdown(taken, found, load_before)
+    text = kpi_report.markdown(taken, found, (load_before, os.getloadavg()[0]))
     print(text)
     if not given.short:
         kpi_report.write(text)

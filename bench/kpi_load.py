@@ -47,6 +47,7 @@ class Taken:
     webhook_ms: list[float] = field(default_factory=list)
     answered_ms: dict[str, list[float]] = field(default_factory=lambda: {path: [] for path in HEALTH})
     ready: list[bool] = field(default_factory=list)
+    late_ms: list[float] = field(default_factory=list)  # by how much our own turns came late
     accepted: int = 0
     refused: int = 0
     ended: int = 0
@@ -144,7 +145,9 @@ async def _under_load(
     began, count = time.perf_counter(), max(len(SHARES), round(taken.rate * seconds))
     async with asyncio.TaskGroup() as group:
         for index in range(count):
-            await asyncio.sleep(max(0.0, began + index / taken.rate - time.perf_counter()))
+            moment = began + index / taken.rate
+            await asyncio.sleep(max(0.0, moment - time.perf_counter()))
+            taken.late_ms.append(1000 * (time.perf_counter() - moment))
             group.create_task(_post(session, index, taken, arrivals))
     taken.seconds = time.perf_counter() - began
     over.set()

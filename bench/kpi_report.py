@@ -84,7 +84,9 @@ def table(found: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def markdown(taken: Taken, found: list[Row], load_before: float) -> str:
+def markdown(taken: Taken, found: list[Row], load: tuple[float, float]) -> str:
+    """`load`: the machine's load average before and at the end."""
+    p50, p99 = (percentile(taken.late_ms, share) for share in (0.5, 0.99))
     return "\n".join(
         [
             "# The guide's KPIs, measured",
@@ -92,7 +94,9 @@ def markdown(taken: Taken, found: list[Row], load_before: float) -> str:
             f"Written by `make kpi`: {now()}, {taken.seconds:.0f} s of load on one engine process with its defaults.",
             "",
             f"- Machine: {', '.join(f'{k} {v}' for k, v in machine().items())}; the load generator and mongod share it",
-            f"- Load average before it began, by others: {load_before:.1f}",
+            f"- Load average before it began, by others: {load[0]:.1f}; at its end: {load[1]:.1f}",
+            f"- The load generator's own turns came late by {p50:,.0f} ms (p50), {p99:,.0f} ms (p99): waiting for a core, "
+            "which every figure below holds as well",
             "",
             table(found),
             "",
