@@ -95,8 +95,8 @@ def markdown(taken: Taken, found: list[Row], load: tuple[float, float]) -> str:
             "",
             f"- Machine: {', '.join(f'{k} {v}' for k, v in machine().items())}; the load generator and mongod share it",
             f"- Load average before it began, by others: {load[0]:.1f}; at its end: {load[1]:.1f}",
-            f"- The load generator's own turns came late by {p50:,.0f} ms (p50), {p99:,.0f} ms (p99): waiting for a core, "
-            "which every figure below holds as well",
+            f"- The load generator's own turns came late by {p50:,.0f} ms (p50), {p99:,.0f} ms (p99): "
+            "waiting for a core, which every figure below holds as well",
             "",
             table(found),
             "",

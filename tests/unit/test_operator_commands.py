@@ -1,7 +1,10 @@
 """The commands that operators are told to give exist: the engine's, with their options, and the targets of make."""
 
+import os
 import re
 import shlex
+import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,30 @@ def test_every_target_of_make_exists(page: Path) -> None:
 def test_a_command_that_does_not_exist_is_found(wrong: list[str]) -> None:
     with pytest.raises(AssertionError, match=wrong[-1]):
         check(wrong)
+
+
+def test_the_archives_are_made_and_the_old_ones_removed(tmp_path: Path) -> None:
+    """The lines as they stand, with the folders of the page below the test's own."""
+    section = (ROOT / "docs" / "maintenance.md").read_text().partition("## Archives")[2].partition("\n## ")[0]
+    script = section.partition("```bash\n")[2].partition("```")[0]
+    for folder in ("/backups", "/var/log/intellibrowse"):
+        assert folder in script
+        script = script.replace(folder, f"{tmp_path}{folder}")
+        (tmp_path / folder[1:]).mkdir(parents=True)
+    for name in ("deploy/compose/engine.env", "ssl/tls.crt", ".env", "compose.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    old, other = tmp_path / "backups/logs_20200101.tar.gz", tmp_path / "backups/notifications_20200101.backup"
+    for path in (old, other):
+        path.write_text("old")
+        os.utime(path, (0, 0))
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    made = {path.name.partition("_")[0]: path for path in (tmp_path / "backups").glob("*.tar.gz")}
+    assert made.keys() == {"config", "tls", "logs"}
+    assert not old.exists()
+    assert other.exists()
+    with tarfile.open(made["config"]) as archive:
+        assert {".env", "deploy/compose/engine.env", "compose.yaml"} <= set(archive.getnames())
 
 
 def test_the_lists_of_the_guide_are_there() -> None:
