@@ -137,6 +137,7 @@ def surroundings() -> dict[str, str]:
         "JWT_SECRET_KEY": SECRET,
         "WEBHOOK_HTTPS_ONLY": "false",
         "WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+        "WEBHOOK_ALLOWED_PORTS": "[]",  # receivers listen where there is room
         "DRAIN_DELAY_SECONDS": "0",
         "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)])),
     }

@@ -53,6 +53,9 @@ class SendGrid:
         self.faults: deque[Fault] = deque()
         self.always: Fault | None = None
         self.verified = {SENDER}
+        self.scopes = ["mail.send", "mail.batch.create"]  # of the one key
+        self.scopes_status = 200
+        self.asked_scopes = 0
         self.address = ""
         self._changed = asyncio.Condition()
         self._ids = itertools.count(1)
@@ -61,6 +64,7 @@ class SendGrid:
     async def start(self) -> None:
         app = web.Application(client_max_size=2 * MAX_TOTAL)
         app.router.add_route("*", "/v3/mail/send", self._handle)
+        app.router.add_get("/v3/scopes", self._show_scopes)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -74,6 +78,13 @@ class SendGrid:
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: len(self.taken) >= count)
         return self.taken
+
+    async def _show_scopes(self, request: web.Request) -> web.Response:
+        """API reference, "API Key Permissions": what the key may do."""
+        self.asked_scopes += 1
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return _problem(401, "authorization required", None)
+        return web.json_response({"scopes": self.scopes}, status=self.scopes_status)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = self.faults.popleft() if self.faults else self.always

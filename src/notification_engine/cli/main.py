@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Annotated, Any, ParamSpec
 
@@ -14,6 +14,7 @@ from notification_engine.cli import audit as audits
 from notification_engine.cli import backup as backups
 from notification_engine.cli import child as children
 from notification_engine.cli import dev as development
+from notification_engine.cli import doctor as doctors
 from notification_engine.cli import erasures as erasing
 from notification_engine.cli import keys, server, supervisor
 from notification_engine.cli.cli_reference import cli_reference
@@ -22,11 +23,11 @@ from notification_engine.cli.metrics_reference import metrics_reference
 from notification_engine.cli.reference import configuration_reference
 from notification_engine.cli.types_reference import types_reference
 from notification_engine.domain.caller import Role
-from notification_engine.domain.errors import ConfigurationError
+from notification_engine.domain.errors import ConfigurationError, Unavailable
 from notification_engine.security.tokens import Tokens
 from notification_engine.settings import Settings, load_settings, masked
 from notification_engine.storage.connection import Database
-from notification_engine.storage.migrations import migrate
+from notification_engine.storage.migrations import MIGRATIONS, migrate, pending
 from notification_engine.wiring import Engine, EngineRole, refuse_disabled_daemon
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -140,12 +141,26 @@ def check_config() -> None:
 
 @app.command()
 @plainly
-def init_db() -> None:
+def init_db(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which ones would run; change nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="All of them, e.g. when an index was dropped.")] = False,
+) -> None:
     """Run the migrations (collections, indexes) and print which ones ran; harmless when repeated."""
-    ran = asyncio.run(_migrate(load_settings(development=True)))
-    typer.echo("\n".join(ran) if ran else "Nothing to do: every migration has run.")
+
+    async def work(database: Database) -> list[str]:
+        if dry_run:
+            return [name for name, _ in MIGRATIONS] if again else await pending(database)
+        return await migrate(database, again=again)
+
+    try:
+        names = asyncio.run(_with_database(load_settings(development=True), work))
+    except Unavailable as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo("\n".join(names) if names else "Nothing to do: every migration has run.")
 
 
+app.command()(plainly(doctors.doctor))
 app.command()(plainly(backups.backup))
 app.command()(plainly(backups.restore))
 _keys = typer.Typer(no_args_is_help=True, help="The keys of what is encrypted at rest.")
@@ -194,11 +209,11 @@ async def _post(url: str, token: str, message: dict[str, Any]) -> tuple[int, Any
         raise ConfigurationError(f"--url {url}: no engine answers there ({error}).") from None
 
 
-async def _migrate(settings: Settings) -> list[str]:
+async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[list[str]]]) -> list[str]:
     async with server.database(settings) as (url, _):
         database = Database(url, settings.MONGODB_DATABASE, pool_size=1)
         try:
-            return await migrate(database)
+            return await work(database)
         finally:
             await database.close()
 

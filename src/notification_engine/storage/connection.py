@@ -111,6 +111,10 @@ class Database:
     async def close(self) -> None:
         await self._client.close()
 
+    async def ask_server(self, name: str, **options: Any) -> Document:
+        """Of the server, not of this database. The driver's errors come as they are."""
+        return await self._client.admin.command(name, **options)
+
     async def ping(self, timeout: float) -> float:
         """Milliseconds of a real round trip. Raises Unavailable when none comes back in `timeout` seconds."""
         started = time.perf_counter()

@@ -70,6 +70,12 @@ class DataKeys:
             document = stored.get(purpose) or await self._create(purpose)
             self._keys[purpose] = await self._unwrapped(document)
 
+    async def examine(self) -> list[KeyState]:
+        """`status`, once each key has been unwrapped; makes none. Raises as `open` does."""
+        for document in await self._stored():
+            await self._unwrapped(document)
+        return await self.status()
+
     async def status(self) -> list[KeyState]:
         master = self.wrapper.master
         return [KeyState(d["_id"], d["master"], d["master"] == master, d["created_at"]) for d in await self._stored()]

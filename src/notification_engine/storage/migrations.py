@@ -214,13 +214,29 @@ MIGRATIONS: tuple[tuple[str, Callable[[Database], Awaitable[None]]], ...] = (
 ALL_INDEXES = (GUIDE, OURS, DEAD_LETTERS, LEDGERS, ATTACHMENTS, FEEDBACK, ACCESS, AUDIT_CHAIN, DATA_PROTECTION)
 
 
-async def migrate(database: Database) -> list[str]:
-    """Runs what is not recorded, in order; answers the names it ran. Two replicas may run the same one at once: each
-    step creates only what is not there."""
+async def pending(database: Database) -> list[str]:
+    """The names that `migrate` would run, in order."""
+    done = await _recorded(database)
+    return [name for name, _ in MIGRATIONS if name not in done]
+
+
+async def foreign(database: Database) -> list[str]:
+    """Names that another, newer version has run."""
+    return sorted(await _recorded(database) - {name for name, _ in MIGRATIONS})
+
+
+async def _recorded(database: Database) -> set[str]:
+    with translated():
+        return {d["_id"] async for d in database.collection("notification_migrations").find({}, {"_id": 1})}
+
+
+async def migrate(database: Database, *, again: bool = False) -> list[str]:
+    """Runs what is not recorded, in order, or all of them; answers the names it ran. Two replicas may run the same one
+    at once: each step creates only what is not there."""
     records = database.collection("notification_migrations")
     ran = []
     with translated():
-        done = {document["_id"] async for document in records.find({}, {"_id": 1})}
+        done = set() if again else await _recorded(database)
         for name, step in MIGRATIONS:
             if name not in done:
                 await step(database)

@@ -77,6 +77,7 @@ async def test_the_documentation_is_whole_without_the_internet(shared: Running, 
         assert status == 200, path
         assert len(body) > 10
         assert headers["Content-Type"].partition(";")[0] in {"text/javascript", "text/css", "image/png"}
+        assert headers["Cache-Control"] == "public, max-age=3600", "a CDN may keep it, unlike every answer of the API"
 
 
 @pytest.mark.parametrize(

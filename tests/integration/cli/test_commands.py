@@ -11,6 +11,7 @@ from tests.integration.conftest import Running, token
 
 from notification_engine.domain.caller import Role
 from notification_engine.security.tokens import Tokens
+from notification_engine.storage.migrations import MIGRATIONS
 
 ROOT = Path(__file__).parents[3]
 
@@ -106,6 +107,21 @@ def test_check_config_reads_the_env_file_and_the_environment_wins(invoke: Callab
     assert ended.code == 0
     assert "MONGODB_URL=mongodb://file/" in ended.out
     assert "SMTP_PORT=27" in ended.out
+
+
+def test_a_dry_run_names_what_would_run_and_changes_nothing(invoke: Callable[..., Ended], mongod: str) -> None:
+    name = f"dry_{uuid.uuid4().hex[:12]}"
+    given = {"MONGODB_URL": mongod, "MONGODB_DATABASE": name, "JWT_SECRET_KEY": SECRET}
+    dry = invoke("init-db", "--dry-run", **given)
+    assert (dry.code, dry.out.split()) == (0, [migration for migration, _ in MIGRATIONS])
+    assert invoke("init-db", **given).out == dry.out
+    assert invoke("init-db", "--dry-run", **given).out == "Nothing to do: every migration has run.\n"
+    assert invoke("init-db", "--again", "--dry-run", **given).out == dry.out
+
+
+def test_init_db_without_a_database_says_so(invoke: Callable[..., Ended]) -> None:
+    ended = invoke("init-db", MONGODB_URL="mongodb://127.0.0.1:1/?replicaSet=rs0", JWT_SECRET_KEY=SECRET)
+    assert (ended.code, ended.err.startswith("The database did not answer")) == (1, True)
 
 
 async def test_init_db_runs_once_and_is_harmless_again(command: Run, mongod: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from notification_engine.storage import migrations
 from notification_engine.storage.connection import Database
-from notification_engine.storage.migrations import ALL_INDEXES, MIGRATIONS, migrate, missing_indexes
+from notification_engine.storage.migrations import ALL_INDEXES, MIGRATIONS, foreign, migrate, missing_indexes, pending
 
 GUIDE_TEXT = Path(__file__).parents[3] / "docs" / "deployment-guide.md"
 NAMES = [name for name, _ in MIGRATIONS]
@@ -107,3 +108,45 @@ async def test_the_queue_index_holds_the_backlog_only(database: Database) -> Non
     await database.collection("notifications").insert_many([dict(plain) for _ in range(100)])
     plan = await database.collection("notifications").find({"due_at": {"$exists": True}}).hint("queue").explain()
     assert plan["executionStats"]["totalKeysExamined"] == 0
+
+
+async def test_what_a_newer_version_left_is_not_touched(empty: Database) -> None:
+    """The roll-back plan: this version runs on a database that a newer one has migrated."""
+    await migrate(empty)
+    await empty.collection("notification_migrations").insert_one({"_id": "9999_from_the_future"})
+    await empty.collection("notifications").create_index([("future", 1)], name="future")
+    await empty.collection("notification_preferences").insert_one({"_id": "u1", "user_id": "u1", "future": True})
+    assert await migrate(empty) == []
+    assert await migrate(empty, again=True) == NAMES
+    assert await foreign(empty) == ["9999_from_the_future"]
+    assert await missing_indexes(empty) == []
+    assert "future" in await empty.collection("notifications").index_information()
+    kept = await empty.collection("notification_preferences").find_one({})
+    assert kept == {"_id": "u1", "user_id": "u1", "future": True}
+
+
+async def test_what_would_run_is_told_without_running(empty: Database) -> None:
+    assert await pending(empty) == NAMES
+    assert await empty.collection_names() == []
+    await migrate(empty)
+    assert await pending(empty) == []
+
+
+async def test_migrations_only_add_to_what_is_stored(empty: Database) -> None:
+    """Every document stays, with every field that it had: the version before reads on."""
+    await migrate(empty)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    rows: dict[str, Any] = {
+        "notifications": {"_id": "ntfy_1", "status": "failed", "deliveries": [{"id": "d", "status": "failed"}]},
+        "notification_audit_logs": {"_id": "a1", "timestamp": moment, "user_id": "u", "action": "x.y", "target": "t"},
+        "notification_preferences": {"_id": "u1", "user_id": "u1", "updated_at": moment},
+        "notification_provider_events": {"_id": "e1", "received_at": moment, "address": "sealed"},
+        "notification_suppressions": {"_id": "s1", "created_at": moment},
+    }
+    for name, row in rows.items():
+        await empty.collection(name).insert_one(dict(row))
+    assert await migrate(empty, again=True) == NAMES
+    for name, row in rows.items():
+        found = await empty.collection(name).find_one({"_id": row["_id"]})
+        assert found is not None, name
+        assert row.keys() <= found.keys(), name

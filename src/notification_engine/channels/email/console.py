@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from notification_engine.channels.email.credentials import Tried
 from notification_engine.channels.email.message import build
 from notification_engine.domain.delivery import Reason
 from notification_engine.domain.outcome import Accepted, Outcome, Rejected
@@ -32,6 +33,9 @@ class ConsoleProvider:
         body = "\n".join(f"  {line}" for line in email.text.splitlines())
         self._write(f"\n  ---- e-mail ----\n{head}\n\n{body}\n  ----------------\n\n")
         return Accepted(self.name, str(message["Message-ID"]))
+
+    async def try_credentials(self, seconds: float) -> Tried:
+        return Tried(True, "e-mail is printed, not sent")
 
     async def close(self) -> None:
         """Standard output stays open."""

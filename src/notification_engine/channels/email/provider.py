@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from notification_engine.channels.email.credentials import Tried
 from notification_engine.domain.outcome import Outcome
 from notification_engine.rendering.plain import Email
 from notification_engine.services.ports import Deadline
@@ -14,4 +15,5 @@ class EmailProvider(Protocol):
     name: str
 
     async def send(self, email: Email, deadline: Deadline) -> Outcome: ...
+    async def try_credentials(self, seconds: float) -> Tried: ...
     async def close(self) -> None: ...

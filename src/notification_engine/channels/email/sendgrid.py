@@ -2,14 +2,17 @@
 personalization's `custom_args`, so that its events can be matched; of the whole send's the vendor's description says
 that they are a string."""
 
+import asyncio
 import base64
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import orjson
 
+from notification_engine.channels.email.credentials import Tried, unreachable
 from notification_engine.channels.email.message import ascii_address, check_line
 from notification_engine.channels.email.verdict import http_signs, judge
 from notification_engine.channels.http_status import parse_retry_after
@@ -20,6 +23,7 @@ from notification_engine.net.exchange import Answered, Lost, NotSent, Session, p
 from notification_engine.rendering.plain import Email
 from notification_engine.services.ports import Deadline
 
+SCOPES_BYTES = 256 * 1024
 MAX_BYTES = 30 * 1024 * 1024  # "the total message size should not exceed 30MB"
 
 
@@ -62,6 +66,27 @@ class SendGridProvider:
 
     def renew(self, api_key: str) -> None:
         self._headers = self._headers | {"Authorization": f"Bearer {api_key}"}
+
+    async def try_credentials(self, seconds: float) -> Tried:
+        """GET /v3/scopes (API reference, "API Key Permissions"): what this key may do."""
+        url = f"{self._config.base_url.rstrip('/')}/v3/scopes"
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._session().get(url, headers=self._headers, allow_redirects=False) as answer,
+            ):
+                body = await answer.content.read(SCOPES_BYTES)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return unreachable("SendGrid", error)
+        if answer.status in {401, 403}:
+            todo = "Make a key with the scope mail.send, set SENDGRID_API_KEY."
+            return Tried(False, f"SendGrid refused the key (HTTP {answer.status})", todo)
+        if answer.status != 200:
+            todo = "Check SENDGRID_BASE_URL and SendGrid's status page."
+            return Tried(False, f"SendGrid answered HTTP {answer.status}", todo)
+        if b'"mail.send"' not in body:
+            return Tried(False, "the key lacks the scope mail.send", "Give it that scope, or make another key.")
+        return Tried(True, "the key may send")
 
     async def close(self) -> None:
         """The session is shared; who opened it closes it."""

@@ -18,6 +18,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
 from botocore import exceptions as boto
 
+from notification_engine.channels.email.credentials import Tried, unreachable
 from notification_engine.channels.email.message import build
 from notification_engine.channels.email.verdict import http_signs, judge
 from notification_engine.domain.delivery import Reason
@@ -112,6 +113,27 @@ class SesProvider:
         if not message_id:
             return judge(self.name, "2xx", detail="no MessageId")
         return judge(self.name, "200", detail="HTTP 200", message_id=message_id)
+
+    async def try_credentials(self, seconds: float) -> Tried:
+        """GetAccount (SES API v2): whether sending is on, and whether the account is still in the sandbox."""
+        _written.set(Written())
+        try:
+            async with asyncio.timeout(seconds):
+                account = await (await self._opened()).get_account()
+        except boto.ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            todo = "Check the AWS keys or the role (ses:GetAccount, ses:SendEmail) and AWS_REGION."
+            return Tried(False, f"SES refused ({code})", todo)
+        except (boto.NoCredentialsError, boto.PartialCredentialsError):
+            return Tried(False, "there are no AWS credentials", "Set AWS_ACCESS_KEY_ID and its secret, or give a role.")
+        except Exception as error:  # noqa: BLE001 - the client raises what it likes; nothing was sent
+            return unreachable("SES", error)
+        if not account.get("SendingEnabled", True):
+            return Tried(False, "sending is paused for the account", "Look into the account's dashboard of SES.")
+        if not account.get("ProductionAccessEnabled", True):
+            todo = "Ask AWS for production access; until then only verified recipients get e-mail."
+            return Tried(False, "the account is in the sandbox", todo, wrong=False)
+        return Tried(True, f"the account may send in {self._config.region}")
 
     async def close(self) -> None:
         await self._stack.aclose()

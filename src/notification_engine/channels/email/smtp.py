@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import aiosmtplib
 from aiosmtplib import SMTP
 
+from notification_engine.channels.email.credentials import Tried, unreachable
 from notification_engine.channels.email.message import build
 from notification_engine.channels.email.verdict import judge
 from notification_engine.domain.delivery import Reason
@@ -94,6 +95,27 @@ class SmtpProvider:
         signs = [f"{stage} {enhanced[1]}"] if enhanced else []
         signs += [f"{stage} {error.code}", f"{stage} {error.code // 100}xx"]
         return judge(self.name, *signs, detail=f"SMTP {error.code} after {stage}")
+
+    async def try_credentials(self, seconds: float) -> Tried:
+        """EHLO, STARTTLS where it is asked for, and the login."""
+        c = self._config
+        client = SMTP(hostname=c.host, port=c.port, start_tls=c.starttls, timeout=seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await client.connect()
+                if c.username is not None:
+                    await client.login(c.username, c.password or "")
+        except aiosmtplib.SMTPAuthenticationError as error:
+            return Tried(False, f"the login was refused (SMTP {error.code})", "Check SMTP_USERNAME and SMTP_PASSWORD.")
+        except aiosmtplib.SMTPResponseException as error:
+            return Tried(False, f"the server refused us (SMTP {error.code})", "Check SMTP_HOST, SMTP_PORT and its log.")
+        except (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPTimeoutError, TimeoutError, OSError) as error:
+            return unreachable("the mail server", error)
+        except aiosmtplib.SMTPException as error:  # it knows no STARTTLS, or no log-in
+            return Tried(False, f"the server lacks what is asked ({type(error).__name__})", "Check SMTP_STARTTLS.")
+        finally:
+            client.close()
+        return Tried(True, "logged in" if c.username is not None else "greeted, no log-in is set")
 
     async def close(self) -> None:
         """Every message has a connection of its own."""
