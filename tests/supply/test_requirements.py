@@ -50,7 +50,7 @@ def names(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", LOCKED, ids=lambda p: p.name)
 def test_every_locked_requirement_has_a_version_and_hashes(path: Path) -> None:
     found = list(pins(path))
-    assert len(found) > 10
+    assert len(found) > 5
     for line, hashes in found:
         assert PIN.match(line), f"{path.name}: {line}"
         assert not OPTION.search(line), f"{path.name}: {line}"
