@@ -247,12 +247,14 @@ async def test_what_waits_is_not_sent_and_what_is_under_way_leaves_no_trace(
     running: Running, receiver: Receiver
 ) -> None:
     await running.register(f"{receiver.address}/in")
-    receiver.answers.append(Answer(delay_seconds=1.5))
+    released = asyncio.Event()
+    receiver.answers.append(Answer(held=released))
     await running.accept(message("ada", channels=["webhook"]))
-    later = {"scheduled_at": (datetime.now(UTC) + timedelta(seconds=2)).isoformat()}
+    later = {"scheduled_at": (datetime.now(UTC) + timedelta(seconds=60)).isoformat()}
     await running.accept(message("ada", channels=["webhook"], **later))
     await receiver.received(1)
     done = await erase(running, "ada")
+    released.set()
     assert done["in_flight"] == 1
     assert done["removed"]["notifications"] == 2
     history = running.engine.database.majority("notification_history")
