@@ -50,7 +50,7 @@ class ErasedOut(Strict):
     summary="Everything that is stored of a user",
     description=f"{ROLES} Streamed; a file that lacks `exported_at` was cut off. Audited.",
     response_model=UserDataOut,
-    responses=problems(401, 403, 422, 503),
+    responses=problems(401, 403, 404, 422, 503),
 )
 async def export(user_id: UserId, caller: Admin, given: Services) -> Response:
     parts = given.data_protection.export(caller, user_id)
@@ -81,7 +81,7 @@ def _part(part: Part) -> bytes:
     description=f"{ROLES} From every collection; what is not sent yet is not sent. Harmless twice. Who is notified "
     "again afterwards is a new user. Audited under a pseudonym.",
     response_model=ErasedOut,
-    responses=problems(401, 403, 422, 503),
+    responses=problems(401, 403, 404, 422, 503),
 )
 async def erase(user_id: UserId, caller: Admin, given: Services) -> Response:
     done = await given.data_protection.erase(caller, user_id)

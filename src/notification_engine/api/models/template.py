@@ -188,7 +188,7 @@ class TypeIn(Strict):
     transactional: Flag = False
     template: TemplateKey | None = None
     retention_days: RetentionDays | None = None
-    sensitive: bool = False
+    sensitive: Flag = False
 
 
 class TypeChangeIn(Strict):
@@ -201,7 +201,7 @@ class TypeChangeIn(Strict):
     transactional: Flag | None = None
     template: TemplateKey | None = None
     retention_days: RetentionDays | None = None
-    sensitive: bool | None = None
+    sensitive: Flag | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "TypeChangeIn":
