@@ -25,6 +25,7 @@ UNKNOWNS = {  # by parameter: of the right form, and nowhere to be found
     "suppression_id": "sup_00000000000000000000000000000000",
     "webhook_id": "whk_0",
     "key_id": "key_00000000000000000000000000",
+    "user_id": "no%0Auser",  # every other text may be a user, with nothing stored
 }
 UNSHOWN = {"callbacks": {"404"}, "unsubscribe": {"404", "400"}}  # pages, and what is not set up
 DESIGNED = [  # routes of the design; those that the document does not hold must be absent, not stubs
