@@ -1,15 +1,17 @@
 """How routes answer: JSON, and a list a page at a time, with the way to the next one (RFC 8288)."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from notification_engine.services.ports import Page
 
 Batch = TypeVar("Batch")
+PageCursor = Annotated[str | None, Query(max_length=256)]
+PageLimit = Annotated[int, Query(ge=1, le=100)]
 
 
 async def first_of(batches: AsyncIterator[Batch], otherwise: Batch) -> Batch:

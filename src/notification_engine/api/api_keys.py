@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field, field_validator
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, answer, page_answer
 from notification_engine.api.dependencies import Admin, AdminByHand, Services
 from notification_engine.api.models.send import Line, Moment, Strict, UserId
 from notification_engine.api.preferences import Pattern
@@ -96,8 +96,8 @@ async def listed(
     request: Request,
     caller: Admin,
     given: Services,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.api_keys.page(cursor, limit)
     return page_answer(request, "api_keys", page, _view)

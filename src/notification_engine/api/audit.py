@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from notification_engine.api.answers import first_of, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, first_of, page_answer
 from notification_engine.api.dependencies import Admin, Services
 from notification_engine.api.models.send import Moment, Strict
 from notification_engine.api.models.suppressions import csv_line
@@ -74,8 +74,8 @@ async def listed(
     target: Name = None,
     since: Moment | None = None,
     until: Moment | None = None,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.audit.page(AuditFilter(action, user_id, target, since, until), cursor, limit)
     return page_answer(request, "audit_logs", page, audit_view)

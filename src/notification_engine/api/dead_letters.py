@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field, model_validator
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, answer, page_answer
 from notification_engine.api.dependencies import ApiServices, Operator, Services
 from notification_engine.api.models.read import AttemptOut, NotificationOut, attempt_view
 from notification_engine.api.models.send import ChannelName, Line, Moment, Strict, TypeName
@@ -100,8 +100,8 @@ async def listed(
     reason: Reason | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     query = DeadLetterFilter(notification_type, channel, endpoint, reason, since, until)
     page = await given.interventions.dead_letters(query, cursor, limit)

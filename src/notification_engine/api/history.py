@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from notification_engine.api.answers import page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, page_answer
 from notification_engine.api.dependencies import Services, User
 from notification_engine.api.models.read import HistoryOut, attempt_view
 from notification_engine.api.problems import problems
@@ -25,8 +25,8 @@ async def history(
     caller: User,
     given: Services,
     user_id: Annotated[str | None, Query(max_length=128)] = None,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.history.page(caller, user_id or caller.sub, cursor, limit)
     return page_answer(request, "attempts", page, attempt_view)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, answer, page_answer
 from notification_engine.api.dependencies import AnyCaller, ApiServices, Canceller, Sender, Services, User, place
 from notification_engine.api.models.read import (
     ACCEPTED_EXAMPLE,
@@ -134,8 +134,8 @@ async def inbox(
     archived: bool = False,
     since: Moment | None = None,
     until: Moment | None = None,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     query = InboxFilter(status, notification_type, priority, unread, archived, since, until)
     page = await given.notifications.inbox(caller, query, cursor, limit)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from notification_engine.api.answers import answer, first_of, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, answer, first_of, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.suppressions import (
     COLUMNS,
@@ -53,8 +53,8 @@ async def listed(
     channel: Channel | None = None,
     reason: SuppressionReason | None = None,
     address: Annotated[str | None, Query(max_length=320)] = None,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.suppressions.page(SuppressionFilter(channel, reason, address), cursor, limit)
     return page_answer(request, "suppressions", page, suppression_view)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import PageLimit, answer, page_answer
 from notification_engine.api.dependencies import ApiServices, Operator, Services
 from notification_engine.api.models.template import (
     DRAFT_EXAMPLE,
@@ -43,7 +43,7 @@ async def listed(
     caller: Operator,
     given: Services,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.templates.page(decode_place(cursor), limit)
     return page_answer(request, "templates", page, _summary, cursor=encode_place)

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, answer, page_answer
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import TYPE_PATTERN
 from notification_engine.api.models.template import TYPE_EXAMPLE, TypeChangeIn, TypeIn, TypeOut, TypesOut
@@ -30,8 +30,8 @@ async def listed(
     request: Request,
     caller: Operator,
     given: Services,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.catalogue.page(decode_place(cursor), limit)
     return page_answer(request, "types", page, _view, cursor=encode_place)

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from notification_engine.api.answers import answer, page_answer
+from notification_engine.api.answers import PageCursor, PageLimit, answer, page_answer
 from notification_engine.api.dead_letters import IntervenedOut, intervened_view
 from notification_engine.api.dependencies import Operator, Services
 from notification_engine.api.models.send import Flag, Line, Moment, Strict, Text
@@ -107,8 +107,8 @@ async def listed(
     request: Request,
     caller: Operator,
     given: Services,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: PageCursor = None,
+    limit: PageLimit = 50,
 ) -> Response:
     page = await given.endpoints.page(cursor, limit)
     return page_answer(request, "webhooks", page, _view)
