@@ -103,8 +103,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if watch.found:
+    """A worker of pytest-xdist hands on what it found; the process that began the run decides."""
+    if (handed_on := getattr(session.config, "workeroutput", None)) is not None:
+        handed_on["canaries"] = sorted(watch.found)
+    elif watch.found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker that crashed hands on nothing; its tests fail the run."""
+    watch.found |= {(name, place) for name, place in getattr(node, "workeroutput", {}).get("canaries", ())}
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

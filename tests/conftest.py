@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import structlog
-from tests.canaries import pytest_runtest_logreport, pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 - hooks
+from tests import outcome
+from tests.canaries import (  # noqa: F401 - hooks
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+from tests.outcome import pytest_configure, pytest_runtest_makereport  # noqa: F401 - hooks
 
 from notification_engine.kit.clock import Clock
 from notification_engine.storage.connection import Database
@@ -29,7 +36,11 @@ structlog.configure = _configure_without_cache
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     directory: Path = tmp_path_factory.mktemp("mongod")
     server = EmbeddedMongod(directory, find_binary(None), parameters=["enableTestCommands=1"])
-    yield await server.start()
+    address = await server.start()
+    assert server.pid
+    outcome.servers[server.pid] = directory / "mongod.log"
+    yield address
+    del outcome.servers[server.pid]
     await server.stop()
 
 

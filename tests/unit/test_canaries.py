@@ -55,19 +55,23 @@ def test_a_find_is_told_once_by_name_and_place_and_never_by_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("body", "code", "workers"),
     [
-        ("print(canary('planted'))", 1),
-        ("import logging; logging.getLogger('x').warning(canary('planted'))", 1),
-        ("import structlog; structlog.get_logger().info('x', key=canary('planted'))", 1),
-        ("import os; os.write(2, canary('planted').encode())", 1),
-        ("print('nothing')", 0),
+        ("print(canary('planted'))", 1, 0),
+        ("import logging; logging.getLogger('x').warning(canary('planted'))", 1, 0),
+        ("import structlog; structlog.get_logger().info('x', key=canary('planted'))", 1, 0),
+        ("import os; os.write(2, canary('planted').encode())", 1, 0),
+        ("print(canary('planted'))", 1, 1),
+        ("print('nothing')", 0, 1),
     ],
 )
-def test_a_run_that_shows_a_canary_fails_although_every_test_passed(tmp_path: Path, body: str, code: int) -> None:
-    """Through pytest's own hooks, in a run of its own."""
+def test_a_run_that_shows_a_canary_fails_although_every_test_passed(
+    tmp_path: Path, body: str, code: int, workers: int
+) -> None:
+    """Through pytest's own hooks, in a run of its own, with and without workers."""
     (tmp_path / "test_inner.py").write_text(f"from tests.canaries import canary\ndef test_inner():\n    {body}\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.canaries", "-p", "no:cacheprovider"]
+    command += ["-n", str(workers)]
     command += ["--rootdir", str(tmp_path), "-c", os.devnull, str(tmp_path / "test_inner.py")]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
