@@ -5,32 +5,20 @@ Invariant: every change is made at a place that is there, so the file cannot dri
 
 import asyncio
 import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pytest
 from tests.integration.replicas.fleet import free_port
+from tests.servers.debian import program
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy/nginx/nginx.conf"
 SERVER = "server intellibrowse-api:8000 max_fails=1 fail_timeout=2s;"
 
 
 async def nginx_program() -> str:
-    """Installed from Debian when missing and this is root; else the test cannot run, and fails saying so."""
-    if found := shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin"):
-        return found
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.fail("nginx is not installed, and only root can install it: apt-get install nginx-light")
-    for words in (["update"], ["install", "-y", "--no-install-recommends", "nginx-light"]):
-        child = await asyncio.create_subprocess_exec(
-            "apt-get", *words, stdout=asyncio.subprocess.DEVNULL, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        )
-        if await child.wait() != 0:
-            pytest.fail(f"nginx is not installed, and apt-get {' '.join(words)} failed")
-    return shutil.which("nginx", path="/usr/sbin") or pytest.fail("nginx-light brought no nginx")
+    return await asyncio.to_thread(program, "nginx", "nginx-light")
 
 
 def certificate(directory: Path) -> None:

@@ -3,14 +3,9 @@
 Invariant: a block is ```bash, and is run, or ```bash title="Not run: <reason>".
 """
 
-import asyncio
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -45,15 +40,3 @@ def text(page: str) -> str:
 def blocks(page: str) -> list[Block]:
     found = FENCE.finditer(text(page))
     return [Block(page, one["info"].strip(), one["body"].replace(f"\n{one['indent']}", "\n")) for one in found]
-
-
-async def installed(program: str, package: str) -> None:
-    """Fetched from Debian when missing and this is root; else the test cannot run, and fails saying so."""
-    if shutil.which(program):
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.fail(f"{program} is not installed, and only root can install it: apt-get install {package}")
-    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        child = await asyncio.create_subprocess_exec("apt-get", *words, stdout=asyncio.subprocess.DEVNULL)
-        if await child.wait() != 0:
-            pytest.fail(f"{program} is not installed, and apt-get {' '.join(words)} failed")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from tests.deploy.engine_log import Logged, delivered
-from tests.deploy.programs import program
 from tests.integration.conftest import API
+from tests.servers.debian import program
 from tests.servers.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.deploy.alerts import CASES, Series
-from tests.deploy.programs import program
+from tests.servers.debian import program
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/prometheus"

