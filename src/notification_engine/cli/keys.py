@@ -5,10 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import typer
 
-from notification_engine.cli import server
-from notification_engine.cli.database import Bars
-from notification_engine.domain.errors import Unavailable
-from notification_engine.settings import Settings, load_settings
+from notification_engine.cli.database import Bars, with_database
+from notification_engine.settings import Settings
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
 from notification_engine.storage.data_keys import SUPPRESSIONS, WEBHOOKS, DataKeys
@@ -16,13 +14,13 @@ from notification_engine.storage.endpoints import Endpoints
 from notification_engine.storage.suppressions import Suppressions
 from notification_engine.wiring import key_wrappers
 
-Work = Callable[[Database, DataKeys], Awaitable[None]]
+Work = Callable[[Database, DataKeys, Bars], Awaitable[None]]
 
 
 def status() -> None:
     """Print each data key with the master key that wraps it. Exit 1 when one waits for `keys rotate`."""
 
-    async def show(database: Database, keys: DataKeys) -> None:
+    async def show(database: Database, keys: DataKeys, _: Bars) -> None:
         states = await keys.status()
         for state in states:
             told = "current" if state.current else "needs `keys rotate`"
@@ -43,9 +41,9 @@ def rotate(
 ) -> None:
     """Wrap every data key by the present master key; engines may run. Repeat it after an interruption."""
 
-    async def work(database: Database, keys: DataKeys) -> None:
+    async def work(database: Database, keys: DataKeys, bars: Bars) -> None:
         await keys.open()
-        total, bars = len(await keys.status()), Bars()
+        total = len(await keys.status())
         bars.begin("Data keys", total)
         done = await keys.rotate(everything=everything, advance=bars.advance)
         bars.end()
@@ -66,19 +64,11 @@ def _list(database: Database, keys: DataKeys) -> Suppressions:
 
 
 def _run(work: Work) -> None:
-    try:
-        asyncio.run(_with_keys(load_settings(development=True), work))
-    except Unavailable as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-
-
-async def _with_keys(settings: Settings, work: Work) -> None:
-    async with server.database(settings) as (url, _):
-        database = Database(url, settings.MONGODB_DATABASE, pool_size=2)
+    async def run(database: Database, bars: Bars, settings: Settings) -> None:
         keys = DataKeys(database, key_wrappers(settings))
         try:
-            await work(database, keys)
+            await work(database, keys, bars)
         finally:
             await keys.close()
-            await database.close()
+
+    asyncio.run(with_database(run))

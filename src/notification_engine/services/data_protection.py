@@ -65,8 +65,8 @@ class DataProtection:
         audit: AuditStore,
         pseudonyms: Pseudonyms,
         clock: Clock,
-        listed: ErasureList | None = None,
-        departed: Departed | None = None,
+        listed: ErasureList | None,
+        departed: Departed,
     ) -> None:
         """`collections` in the order in which they are erased. `listed`: the list outside the database. `departed`: the
         lanes of all replicas."""
@@ -102,8 +102,7 @@ class DataProtection:
         await self._audit.append(caller, "user.erase", subject, after={"receipt": receipt}, origin=origin)
         await self._erasures.begin(receipt, subject, user_id)
         in_flight = await self._work.halt(user_id)
-        if self._departed is not None:
-            self._departed.tell(user_id)
+        self._departed.tell(user_id)
         removed = {collection.collection: await collection.erase(user_id) for collection in self.collections}
         removed = {name: count for name, count in removed.items() if count}
         told = {"receipt": receipt, "removed": removed, "in_flight": in_flight}

@@ -13,7 +13,7 @@ from notification_engine.wiring.access import Entrance, build_entrance
 from notification_engine.wiring.channels import Channels, WaysOut, build_channels, build_ways_out
 from notification_engine.wiring.content import Content, build_content
 from notification_engine.wiring.delivery import Delivery, build_delivery
-from notification_engine.wiring.protection import engines_data_protection
+from notification_engine.wiring.protection import data_protection
 from notification_engine.wiring.roles import Process
 from notification_engine.wiring.signals import Signals, build_signals
 from notification_engine.wiring.stores import Stores, build_stores
@@ -50,6 +50,6 @@ def assemble(
     out = build_ways_out(s, fetcher=fetcher, resolver=resolver)
     channels = build_channels(s, stores, content, out)
     delivery = build_delivery(s, process, signals, stores, content, channels)
-    protection, erasures = engines_data_protection(s, process.clock, stores)
+    protection, erasures = data_protection(s, process.clock, stores)
     entrance = build_entrance(s, process, stores, out.providers, delivery.hub)
     return Parts(process, signals, stores, content, out, channels, delivery, protection, erasures, entrance)

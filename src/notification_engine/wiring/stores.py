@@ -70,10 +70,13 @@ class Stores:
 
 
 def build_stores(s: Settings, url: str, process: Process) -> Stores:
-    clock = process.clock
     pool_size, observe = s.DATABASE_CONNECTION_POOL_SIZE, process.metrics.commanded
     database = Database(url, s.MONGODB_DATABASE, pool_size=pool_size, observe=observe)
-    keys = DataKeys(database, key_wrappers(s))
+    return stores_on(s, database, DataKeys(database, key_wrappers(s)), process)
+
+
+def stores_on(s: Settings, database: Database, keys: DataKeys, process: Process) -> Stores:
+    clock = process.clock
     pseudonyms = pseudonyms_by(s, keys)
     user_keys = UserKeys(database, keys.sealer(USERS))
     sealing = Sealing(user_keys)
