@@ -142,16 +142,16 @@ async def test_lanes_and_leases_are_measured(running: Running, receiver: Receive
     await running.register(f"{receiver.address}/a")
     release = asyncio.Event()
     receiver.answers.extend([Answer(held=release)] * 3)
-    idle = await shown(running, "daemon")
+    size = running.engine.settings.NOTIFICATION_QUEUE_SIZE
+    idle = await until(running, "daemon", lambda d: d["room"] == size)  # a claim under way keeps room for what it finds
     assert (idle["lanes"]["webhook"]["in_flight"], idle["leases_held"]) == (0, 0)
     ids = [await running.accept(message(channels=["webhook"])) for _ in range(3)]
     await receiver.received(1)
-    busy = await shown(running, "daemon")
+    busy = await until(running, "daemon", lambda d: d["room"] == size - 3)
     lane = busy["lanes"]["webhook"]
     assert lane["in_flight"] >= 1
     assert lane["in_flight"] + lane["queued"] == 3
     assert busy["leases_held"] == 3
-    assert busy["room"] == idle["room"] - 3
     assert (await shown(running, "channels"))["webhook"]["lane"] == lane
     assert samples((await get(running, "/metrics"))[2])["notification_state,lane_webhook_in_flight"] >= 1
     release.set()
