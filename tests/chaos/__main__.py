@@ -20,6 +20,8 @@ async def run(options: argparse.Namespace) -> list[Row]:
     async with cluster() as shared:
         for chosen_fault in chosen:
             rows.append(await run_one(chosen_fault, shared, options))
+            if options.out:  # after each: a run that is ended early has shown what it has shown
+                write(options.out, rows, options.seed, not options.short)
     return rows
 
 
@@ -69,8 +71,6 @@ def main() -> int:
         return int(not all(asyncio.run(prove(options)).values()))
     rows = asyncio.run(run(options))
     print("\n" + markdown(rows, options.seed, not options.short))
-    if options.out:
-        write(options.out, rows, options.seed, not options.short)
     return int(not all(row.passed for row in rows))
 
 

@@ -40,6 +40,7 @@ def conditions(seed: int, full: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "kernel": platform.release(),
         "processors": os.cpu_count(),
+        "load_average_15_min": round(os.getloadavg()[2], 1),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
     }
 
