@@ -44,7 +44,7 @@ def exists(label: str, operator: str, value: str, of: set[str]) -> bool:
         return True
     if label == "figure" and operator == "=":
         return named(value) is not None
-    known = of if label == "figure" else set(LABELS[label])
+    known = of if label in {"figure", "le"} else set(LABELS[label])
     return (
         value in known
         if operator == "="
@@ -54,13 +54,15 @@ def exists(label: str, operator: str, value: str, of: set[str]) -> bool:
 
 
 async def test_everything_that_is_asked_for_is_told_with_its_labels_and_values(told: Scrape) -> None:
-    figures = told.values("figure")
+    open_sets = {label: told.values(label) for label in ("figure", "le")}
     for expression in EXPRESSIONS:
         for name, matchers in selectors(expression):
             assert name in told.names(), f"{name} of {expression}"
             for label, operator, value in matchers:
                 assert label in told.labels(name) | SCRAPER, f"{label} of {expression}"
-                assert exists(label, operator, value, figures), f"{label}{operator}{value} of {expression}"
+                assert exists(label, operator, value, open_sets.get(label, set())), (
+                    f"{label}{operator}{value} of {expression}"
+                )
 
 
 async def test_what_is_grouped_or_named_is_a_label_of_what_is_asked_for(told: Scrape) -> None:
@@ -94,6 +96,7 @@ def test_a_name_that_nobody_tells_would_be_found() -> None:
     assert not exists("figure", "=", "queue_depth", {"queue_due"})
     assert not exists("figure", "=~", "bus_.*", {"queue_due"})
     assert not exists("status", "=", "done", set())
+    assert not exists("le", "=", "30", {"0.5", "30.0"})
     assert not exists("status", "=~", "delivered|done", set())
 
 
