@@ -21,6 +21,7 @@ BOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards/notification-engine.js
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 TARGETS: list[tuple[str, str]] = [(t["expr"], t["legendFormat"]) for panel in PANELS for t in panel["targets"]]
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+GIVEN = {label for rule in RULES if "record" in rule for label in rule.get("labels", {})}  # the objective's name
 SELECTOR = re.compile(r"(?<![\w:$])(notification_\w+)(?:\{([^{}]*)\})?")
 MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
 GROUPED = re.compile(r"\b(?:by|on|ignoring) \(([\w, ]*)\)")
@@ -71,6 +72,7 @@ async def test_what_is_grouped_or_named_is_a_label_of_what_is_asked_for(told: Sc
         labels = {label for name in names for label in told.labels(name)} | SCRAPER
         for recorded in re.findall(r"notification:[\w:]+", expression):
             labels |= set(",".join(GROUPED.findall(RECORDED[recorded])).replace(" ", "").split(","))
+            labels |= GIVEN if ":slo_" in recorded else set()
         for group in GROUPED.findall(expression):
             assert {label.strip() for label in group.split(",")} <= labels, expression
         assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, legend
