@@ -5,7 +5,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run token test lint check bench kpi chaos fuzz audit sbom secrets docs clean
+.PHONY: run token test lint check bench kpi chaos fuzz audit sbom secrets docs rules clean
 
 run: $(VENV)/.run
 	@$(BIN)/notification-engine dev $(ARGS)
@@ -59,6 +59,10 @@ docs: $(VENV)/.dev
 	$(BIN)/notification-engine reference --metrics > docs/metrics.md
 	$(BIN)/notification-engine reference --cli > docs/cli.md
 	$(BIN)/zensical build --clean --strict
+
+# The Prometheus operator's copy of deploy/prometheus/rules.yml.
+rules: $(VENV)/.dev
+	$(BIN)/python -m tests.deploy.prometheus_rule
 
 clean:
 	rm -rf $(VENV) var

@@ -98,7 +98,8 @@ def table(figures: list[Figure]) -> str:
 
 
 def _row(f: Figure) -> tuple[str, ...]:
-    value = "" if f.reference_value is None else f"{_number(f.reference_value)} {'/s' if f.ratio else f.unit}"
+    unit = "/s" if f.ratio and f.unit.endswith("/s") else f.unit
+    value = "" if f.reference_value is None else f"{_number(f.reference_value)} {unit}"
     ratio = "" if f.ratio is None else f"{f.ratio:.2f} ({min(f.ratios):.2f} to {max(f.ratios):.2f})"
     sign, unit = "" if f.up else "≤ ", "" if f.ratio is not None else f" {f.unit}"
     least, aim = ("" if wanted is None else f"{sign}{_number(wanted)}{unit}" for wanted in (f.least, f.aim))

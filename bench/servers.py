@@ -100,6 +100,11 @@ class Bed:
         command = [sys.executable, "-m", "bench.bare"]
         return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database, **settings})
 
+    async def unheard(self, url: str, database: str) -> Server:
+        """The engine without the listener that times the commands of MongoDB."""
+        command = [sys.executable, "-m", "bench.unheard"]
+        return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database})
+
     async def dev(self, data: str) -> Server:
         """`notification-engine dev` with its embedded mongod in that directory."""
         environment = {"ENVIRONMENT": "development", "MONGODB_DATA_DIR": str(self.directory / data)}

@@ -14,6 +14,11 @@ class Case:
     quiet: Series
     minutes: int = 30
 
+    @property
+    def every(self) -> str:
+        """How often the rules are evaluated: rarely where days go by."""
+        return "10m" if self.minutes > 1000 else "1m"
+
 
 def state(figure: str, values: str) -> Series:
     return {f'notification_state{{figure="{figure}",instance="a"}}': values}
@@ -35,6 +40,22 @@ def buckets(metric: str, labels: str, fast: int) -> Series:
     """Of a hundred a minute so many within 10 ms, the others between 1 and 10 s."""
     counts = {"0.01": fast, "1": fast, "10": 100, "+Inf": 100}
     return {f'{metric}_bucket{{{labels}le="{le}"}}': f"0+{count}x400" for le, count in counts.items()}
+
+
+def deliveries(bad: int) -> Series:
+    """Of a hundred a minute so many fail, for four days."""
+    return {ENDED: f"0+{100 - bad}x6000", FAILED: f"0+{bad}x6000"}
+
+
+def times(channel: str, bound: str, within: int) -> Series:
+    """Of a thousand successes a minute so many within the bound."""
+    counts = {f'bucket{{channel="{channel}",le="{bound}"}}': within, f'count{{channel="{channel}"}}': 1000}
+    return {f"notification_success_seconds_{name}": f"0+{count}x6000" for name, count in counts.items()}
+
+
+def answers(bad: int) -> Series:
+    """Of a thousand answers a minute so many are 5xx."""
+    return {ANSWERS % "2xx": f"0+{1000 - bad}x6000", ANSWERS % "5xx": f"0+{bad}x6000"}
 
 
 def refused(values: str, name: str = "auth") -> Series:
@@ -68,12 +89,11 @@ CASES: dict[str, Case] = {
     "DeliverySuccessRateLow": Case(
         {ENDED: "0+98x400", FAILED: "0+2x400"}, {ENDED: "0+995x400", FAILED: "0+5x400", SUPPRESSED: "0+5000x400"}
     ),
-    "ErrorBudgetBurnsFast": Case(
-        {ENDED: "0+80x400", FAILED: "0+20x400"}, {ENDED: "0+80x400", FAILED: "0+20x60 1200x340"}, 130
+    "ErrorBudgetBurnsFast": Case(  # long ago is not now: the short window of the quiet one holds no fault
+        deliveries(bad=15), {ENDED: "0+80x400", FAILED: "0+20x60 1200x340"}, 130
     ),
-    "ErrorBudgetBurnsSlowly": Case(
-        {ENDED: "0+90x400", FAILED: "0+10x400"}, {ENDED: "0+95x400", FAILED: "0+5x400"}, 390
-    ),
+    "ErrorBudgetBurns": Case(deliveries(bad=7), {ENDED: "0+90x400", FAILED: "0+10x350 3500x50"}, 390),
+    "ErrorBudgetBurnsSlowly": Case(deliveries(bad=2), {ENDED: "0+95x6000", FAILED: "0+5x3900 19500x2000"}, 4400),
     "ApiErrorRateHigh": Case(
         {ANSWERS % "2xx": "0+95x400", ANSWERS % "5xx": "0+5x400"},
         {ANSWERS % "2xx": "0+50x400", ANSWERS % "4xx": "0+50x400", ANSWERS % "5xx": NEVER},
@@ -141,4 +161,18 @@ CASES: dict[str, Case] = {
         {'notification_check_failing{check="indexes"}': NEVER, 'notification_check_failing{check="clock"}': "1x400"},
     ),
     "ChecksNotRun": Case({CHECKS % "healthy": "7x400"}, {CHECKS % "healthy": "0+1x400"}, 60),
+}
+
+# Alert and objective: the same alerts, above and below the burn rate of each objective.
+BURNS: dict[tuple[str, str], Case] = {
+    ("ErrorBudgetBurnsFast", "delivery"): Case(deliveries(bad=15), deliveries(bad=14), 130),
+    ("ErrorBudgetBurns", "delivery"): Case(deliveries(bad=7), deliveries(bad=5), 390),
+    ("ErrorBudgetBurnsSlowly", "delivery"): Case(deliveries(bad=2), {ENDED: "0+995x6000", FAILED: "0+5x6000"}, 4400),
+    ("ErrorBudgetBurnsFast", "availability"): Case(answers(bad=15), answers(bad=14), 130),
+    ("ErrorBudgetBurns", "availability"): Case(answers(bad=7), answers(bad=5), 390),
+    ("ErrorBudgetBurnsSlowly", "availability"): Case(answers(bad=2), answers(bad=1), 4400),
+    ("ErrorBudgetBurnsFast", "in-app time"): Case(times("in_app", "0.5", 850), times("in_app", "0.5", 860), 130),
+    ("ErrorBudgetBurnsSlowly", "in-app time"): Case(times("in_app", "0.5", 980), times("in_app", "0.5", 995), 4400),
+    ("ErrorBudgetBurnsFast", "e-mail time"): Case(times("email", "30.0", 850), times("email", "30.0", 860), 130),
+    ("ErrorBudgetBurnsSlowly", "e-mail time"): Case(times("email", "30.0", 980), times("email", "30.0", 995), 4400),
 }

@@ -180,8 +180,11 @@ async def test_the_secrets_and_the_rights_are_enough_and_no_more(prepared: Path,
             settings["REDIS_URL"] = settings["REDIS_URL"].replace("@redis:6379", f"@127.0.0.1:{redis.port}")
             await works(settings, url)
             await is_saved_and_comes_back(url, tmp_path)
-            with pymongo.MongoClient[dict[str, Any]](url) as client, pytest.raises(OperationFailure):
-                client["another"]["x"].insert_one({})
+            with pymongo.MongoClient[dict[str, Any]](url) as client:
+                taken = client.admin.command("hello", compression=["zlib", "snappy", "zstd"])["compression"]
+                assert taken == ["snappy", "zstd"], "asked with a list, it answers those that it takes"
+                with pytest.raises(OperationFailure):
+                    client["another"]["x"].insert_one({})
     finally:
         await redis.kill()
 

@@ -21,6 +21,7 @@ BOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards/notification-engine.js
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 TARGETS: list[tuple[str, str]] = [(t["expr"], t["legendFormat"]) for panel in PANELS for t in panel["targets"]]
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+GIVEN = {label for rule in RULES if "record" in rule for label in rule.get("labels", {})}  # the objective's name
 SELECTOR = re.compile(r"(?<![\w:$])(notification_\w+)(?:\{([^{}]*)\})?")
 MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
 GROUPED = re.compile(r"\b(?:by|on|ignoring) \(([\w, ]*)\)")
@@ -44,7 +45,7 @@ def exists(label: str, operator: str, value: str, of: set[str]) -> bool:
         return True
     if label == "figure" and operator == "=":
         return named(value) is not None
-    known = of if label == "figure" else set(LABELS[label])
+    known = of if label in {"figure", "le"} else set(LABELS[label])
     return (
         value in known
         if operator == "="
@@ -54,13 +55,15 @@ def exists(label: str, operator: str, value: str, of: set[str]) -> bool:
 
 
 async def test_everything_that_is_asked_for_is_told_with_its_labels_and_values(told: Scrape) -> None:
-    figures = told.values("figure")
+    open_sets = {label: told.values(label) for label in ("figure", "le")}
     for expression in EXPRESSIONS:
         for name, matchers in selectors(expression):
             assert name in told.names(), f"{name} of {expression}"
             for label, operator, value in matchers:
                 assert label in told.labels(name) | SCRAPER, f"{label} of {expression}"
-                assert exists(label, operator, value, figures), f"{label}{operator}{value} of {expression}"
+                assert exists(label, operator, value, open_sets.get(label, set())), (
+                    f"{label}{operator}{value} of {expression}"
+                )
 
 
 async def test_what_is_grouped_or_named_is_a_label_of_what_is_asked_for(told: Scrape) -> None:
@@ -69,6 +72,7 @@ async def test_what_is_grouped_or_named_is_a_label_of_what_is_asked_for(told: Sc
         labels = {label for name in names for label in told.labels(name)} | SCRAPER
         for recorded in re.findall(r"notification:[\w:]+", expression):
             labels |= set(",".join(GROUPED.findall(RECORDED[recorded])).replace(" ", "").split(","))
+            labels |= GIVEN if ":slo_" in recorded else set()
         for group in GROUPED.findall(expression):
             assert {label.strip() for label in group.split(",")} <= labels, expression
         assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, legend
@@ -94,6 +98,7 @@ def test_a_name_that_nobody_tells_would_be_found() -> None:
     assert not exists("figure", "=", "queue_depth", {"queue_due"})
     assert not exists("figure", "=~", "bus_.*", {"queue_due"})
     assert not exists("status", "=", "done", set())
+    assert not exists("le", "=", "30", {"0.5", "30.0"})
     assert not exists("status", "=~", "delivered|done", set())
 
 

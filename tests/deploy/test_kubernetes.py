@@ -7,10 +7,11 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from prometheus_client.parser import text_string_to_metric_families
 from tests.deploy.dockerfile import parse
 from tests.deploy.kustomize import Document, render
+from tests.deploy.prometheus_rule import RESOURCE, RULES, resource
 from tests.deploy.settings_used import known
 from tests.integration.conftest import API, Running
 from typer.testing import CliRunner
@@ -24,7 +25,7 @@ FOLDER = ROOT / "deploy/kubernetes"
 TREES = [path.parent for path in sorted(FOLDER.rglob("kustomization.yaml"))]
 ENGINE = "intellibrowse-notification-engine"
 SECRET: Document = yaml.safe_load((FOLDER / "base/secret.example.yaml").read_text())
-# Of the operator's own definition, what is used here.
+# Of the operator's own definitions, what is used here, stricter where those let anything through.
 SERVICE_MONITOR = {
     "type": "object",
     "required": ["selector", "endpoints"],
@@ -38,6 +39,25 @@ SERVICE_MONITOR = {
                            "interval": {"pattern": "^[0-9]+s$"}, "scrapeTimeout": {"pattern": "^[0-9]+s$"}}}},
     },
 }  # fmt: skip
+DURATION = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+NAME = {"type": "string", "minLength": 1}
+EXPRESSION = {"type": ["string", "integer"]}
+PROMETHEUS_RULE = {
+    "type": "object",
+    "required": ["groups"],
+    "additionalProperties": False,
+    "properties": {"groups": {"type": "array", "minItems": 1, "items": {
+        "type": "object", "required": ["name", "rules"], "additionalProperties": False,
+        "properties": {"name": NAME, "interval": DURATION, "rules": {"type": "array", "items": {"oneOf": [
+            {"type": "object", "required": ["record", "expr"], "additionalProperties": False,
+             "properties": {"record": NAME, "expr": EXPRESSION, "labels": TEXTS}},
+            {"type": "object", "required": ["alert", "expr"], "additionalProperties": False,
+             "properties": {"alert": NAME, "expr": EXPRESSION, "for": DURATION, "keep_firing_for": DURATION,
+                            "labels": TEXTS, "annotations": TEXTS}},
+        ]}}}}}},
+}  # fmt: skip
+OPERATORS = {"ServiceMonitor": SERVICE_MONITOR, "PrometheusRule": PROMETHEUS_RULE}
 
 
 def of(tree: str, kind: str, name: str | None = None) -> Document:
@@ -61,8 +81,8 @@ def test_what_kustomize_makes_follows_the_schemas(tree: Path) -> None:
     documents = render(tree)
     assert documents
     for document in documents:
-        if document["kind"] == "ServiceMonitor":
-            Draft202012Validator(SERVICE_MONITOR).validate(document["spec"])
+        if document["kind"] in OPERATORS:
+            Draft202012Validator(OPERATORS[document["kind"]]).validate(document["spec"])
         else:
             kubernetes_validate.validate(document, "1.30", strict=True)
 
@@ -76,6 +96,18 @@ def test_every_file_is_part_of_something() -> None:
     files = {p for p in FOLDER.rglob("*.yaml") if p.name not in {"kustomization.yaml", "secret.example.yaml"}}
     assert files <= used
     kubernetes_validate.validate(SECRET, "1.30", strict=True)
+
+
+def test_the_operators_rules_are_those_of_prometheus() -> None:
+    """One list, written once: what the operator gets is generated. Of groups with one name it would keep one."""
+    assert RESOURCE.read_text() == resource(), "run `make rules`"
+    rules = of("base", "PrometheusRule")
+    assert rules["spec"] == yaml.safe_load(RULES.read_text())
+    names = [group["name"] for group in rules["spec"]["groups"]]
+    assert len(set(names)) == len(names), "a map by name to the operator"
+    for one in ({"alert": "A", "record": "b", "expr": "1"}, {"alert": "A", "expr": "1", "for": "soon"}, {"expr": "1"}):
+        with pytest.raises(ValidationError):
+            Draft202012Validator(PROMETHEUS_RULE).validate({"groups": [{"name": "x", "rules": [one]}]})
 
 
 def guide() -> list[Document]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.deploy.alerts import CASES, Series
+from tests.deploy.alerts import BURNS, CASES, FAILED, Series, deliveries
 from tests.servers.debian import program
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +26,14 @@ def promtool(*words: str | Path) -> str:
     return ended.stdout
 
 
-def evaluated(tmp_path: Path, series: Series, tests: dict[str, Any]) -> None:
+def evaluated(tmp_path: Path, series: Series, tests: dict[str, Any], every: str = "1m") -> None:
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         **tests,
     }
     file = tmp_path / "test.yml"
-    text = {"rule_files": [str(FOLDER / "rules.yml")], "evaluation_interval": "1m", "tests": [test]}
+    text = {"rule_files": [str(FOLDER / "rules.yml")], "evaluation_interval": every, "tests": [test]}
     file.write_text(yaml.safe_dump(text))
     promtool("test", "rules", file)
 
@@ -79,8 +79,60 @@ def firing(name: str, minutes: int, count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_an_alert_fires_when_it_should_and_is_quiet_otherwise(tmp_path: Path, name: str) -> None:
     case = CASES[name]
-    evaluated(tmp_path, case.fires, firing(name, case.minutes, 1))
-    evaluated(tmp_path, case.quiet, firing(name, case.minutes, 0))
+    evaluated(tmp_path, case.fires, firing(name, case.minutes, 1), case.every)
+    evaluated(tmp_path, case.quiet, firing(name, case.minutes, 0), case.every)
+
+
+@pytest.mark.parametrize(("name", "slo"), BURNS)
+def test_a_budget_that_burns_is_told_by_the_name_of_its_objective(tmp_path: Path, name: str, slo: str) -> None:
+    """Just above the burn rate the alert fires, for this objective alone; just below it is quiet."""
+    case = BURNS[name, slo]
+    for series, shown in ((case.fires, [{"labels": f'{{slo="{slo}"}}', "value": 1}]), (case.quiet, [])):
+        expression = f'count by (slo) (ALERTS{{alertname="{name}",alertstate="firing"}})'
+        test = {"expr": expression, "eval_time": f"{case.minutes}m", "exp_samples": shown}
+        evaluated(tmp_path, series, {"promql_expr_test": [test]}, case.every)
+
+
+def test_a_burn_that_is_over_is_told_no_longer(tmp_path: Path) -> None:
+    """A quarter of an hour after the last failure nobody is paged, though the hour's share is still above the rate."""
+    over = {"expr": 'ALERTS{alertname="ErrorBudgetBurnsFast"}', "eval_time": "75m", "exp_samples": []}
+    series = deliveries(bad=0) | {FAILED: "0+60x60 3600x5940"}
+    still = "notification:slo_bad:ratio_rate1h > bool 0.144"
+    told = {"expr": still, "eval_time": "75m", "exp_samples": [{"labels": '{slo="delivery"}', "value": 1}]}
+    evaluated(tmp_path, series, {"promql_expr_test": [over, told]})
+
+
+def test_every_window_of_an_objective_has_one_formula() -> None:
+    formulas: dict[str, set[str]] = {}
+    windows: dict[str, set[str]] = {}
+    for rule in RULES:
+        if found := re.fullmatch(r"notification:slo_bad:ratio_rate(\w+)", rule.get("record", "")):
+            slo = rule["labels"]["slo"]
+            formulas.setdefault(slo, set()).add(rule["expr"].replace(f"[{found[1]}]", "[]"))
+            windows.setdefault(slo, set()).add(found[1])
+            assert "[" + found[1] + "]" in rule["expr"], rule
+    assert [len(all_of_one) for all_of_one in formulas.values()] == [1] * len(formulas)
+    assert {frozenset(of_one) for of_one in windows.values()} == {frozenset({"5m", "30m", "1h", "6h", "3d", "30d"})}
+
+
+def test_the_budgets_and_the_burns_are_those_of_the_page() -> None:
+    page = (ROOT / "docs/runbooks/slos.md").read_text()
+    said = {
+        m[1]: round(1 - float(m[2]) / 100, 6)
+        for m in re.finditer(r"^\| ([\w -]+?) \| [^|]+ \| ([\d.]+) % \|", page, re.M)
+    }
+    budgets = {rule["labels"]["slo"]: rule["expr"] for rule in RULES if rule.get("record", "").endswith("budget:ratio")}
+    assert {slo: f"vector({share:g})" for slo, share in said.items()} == budgets
+    told = re.findall(r"^\| `(ErrorBudget\w+)` \| ([\d.]+) \| (\w+) \| (\w+) \| (\w+) \|", page, re.M)
+    found = []
+    for name, rule in ALERTS.items():
+        if name.startswith("ErrorBudget"):
+            long, short = re.findall(r"slo_bad:ratio_rate(\w+) > ", rule["expr"])
+            factors = set(re.findall(r"> (?:([\d.]+) \* )?notification:slo_budget", rule["expr"]))
+            assert len(factors) == 1
+            found.append((name, factors.pop() or "1", long, short, rule["labels"]["severity"]))
+            assert rule["annotations"]["runbook_url"] == "docs/runbooks/slos.md"
+    assert told == found
 
 
 def test_a_test_of_an_alert_can_fail(tmp_path: Path) -> None:

@@ -19,6 +19,13 @@ def names(**given: Any) -> list[str]:
     return [provider.name for provider in providers]
 
 
+@pytest.mark.parametrize("provider", ["sendgrid", "ses", "smtp", "console"])
+def test_every_provider_sends_in_the_name_that_is_set(provider: str) -> None:
+    [made] = email_providers(Settings(EMAIL_PROVIDER=provider, SENDGRID_FROM_NAME="The team"), no_session)
+    config = getattr(made, "_config", None)
+    assert (config.sender_name if config else vars(made)["_sender_name"]) == "The team"
+
+
 @pytest.mark.parametrize(
     ("environment", "provider", "smtp", "expected"),
     [

@@ -42,6 +42,12 @@ async def test_samples_of_metrics_can_be_switched_off(start: Start, mongod: str)
         await database.close()
 
 
+async def test_the_pool_is_as_large_as_is_set(start: Start) -> None:
+    running = await start(DATABASE_CONNECTION_POOL_SIZE=7)
+    async with running.session.get(f"{running.address}{API}/health/status") as answer:
+        assert (await answer.json())["database"]["pool"]["max"] == 7
+
+
 async def test_a_live_connection_is_pinged_at_its_interval(start: Start) -> None:
     running = await start(WEBSOCKET_HEARTBEAT_INTERVAL=0.1)
     async with running.session.ws_connect(f"{running.address}{API}/ws", protocols=("bearer", USER)) as socket:

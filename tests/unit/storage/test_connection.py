@@ -89,3 +89,10 @@ async def test_a_database_knows_its_pool_before_it_is_connected() -> None:
     assert database.pool() == {"in_use": 0, "idle": 0, "waiting": 0, "max": 7}
     assert not database.has_primary
     await database.close()
+
+
+@pytest.mark.parametrize("path", ["", "/", "/another", "/another?replicaSet=rs0"])
+async def test_the_name_that_is_given_wins_over_the_addresss_path(path: str) -> None:
+    database = Database(f"mongodb://127.0.0.1:1{path}", "ours", pool_size=1)  # nothing is asked, nobody need be there
+    assert database.collection("x").full_name == database.majority("x").full_name == "ours.x"
+    await database.close()
