@@ -18,6 +18,7 @@ from notification_engine.domain.outcome import (
     Postponed,
 )
 from notification_engine.domain.retry import RetryPolicy
+from notification_engine.kit import tracing
 from notification_engine.kit.batching import Batcher
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
@@ -109,6 +110,8 @@ class Settle:
     async def _record(self, work: Work, attempt: Attempt, passed_over: Sequence[Attempt] = ()) -> bool:
         change = change_of(work, attempt)
         held = await self._batcher.submit(((*passed_over, attempt), change))
+        status = str(attempt.delivery_status) if held else "stale"
+        tracing.note({"notification.status": status, "notification.reason": attempt.reason and str(attempt.reason)})
         for row in passed_over:
             self._recorder.attempted(
                 row.channel, row.provider or "engine", row.delivery_status, row.reason, row.latency_ms or 0.0
