@@ -36,7 +36,7 @@ from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 from notification_engine.api.strict_json import strictly
-from notification_engine.api.traced import Traced
+from notification_engine.api.traced import Traced, whole_paths
 
 PREFIX = "/api/v1/notifications"
 AUTH_PREFIX = "/api/v1/auth"
@@ -108,7 +108,7 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
     )
     app.add_middleware(RequestContext, answered=services.answered)
     if config.traces:
-        app.add_middleware(Traced)
+        app.add_middleware(Traced, paths=whole_paths(app))
     app.add_middleware(ClientAddress, trusted=config.trusted_proxies, header=config.forwarded_header)
     _document_problems(app)
     return app

@@ -3,6 +3,10 @@
 Invariant: a span names the route, never the path, which may hold a user's id or the token of an unsubscribe link.
 """
 
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,8 +17,10 @@ from notification_engine.kit import tracing
 class Traced:
     """Stands in the way only where traces are on. Probes and what lasts as long as its client likes have no span."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, paths: Mapping[int, str]) -> None:
+        """`paths`: of routes by their identity, see `whole_paths`."""
         self._app = app
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith((*PROBED, STREAM)):
@@ -34,12 +40,16 @@ class Traced:
                 await self._app(scope, receive, send_noted)
             finally:
                 if span is not None:
-                    _name(span, scope)
+                    self._name(span, scope)
+
+    def _name(self, span: tracing.Span, scope: Scope) -> None:
+        """Once the router has found the route."""
+        span.attributes["http.request.method"] = scope["method"]
+        if path := self._paths.get(id(scope.get("route"))):
+            span.name = f"{scope['method']} {path}"
+            span.attributes["http.route"] = path
 
 
-def _name(span: tracing.Span, scope: Scope) -> None:
-    """Once the router has found the route."""
-    span.attributes["http.request.method"] = scope["method"]
-    if (route := getattr(scope.get("route"), "path", None)) is not None:
-        span.name = f"{scope['method']} {route}"
-        span.attributes["http.route"] = route
+def whole_paths(app: FastAPI) -> dict[int, str]:
+    """A route itself knows its path without the prefix under which it was included."""
+    return {id(route.original_route): route.path_format or "" for route in iter_route_contexts(app.routes)}
