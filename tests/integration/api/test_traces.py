@@ -13,6 +13,7 @@ from tests.servers.collector import Collector
 from tests.servers.receiver import Answer, Receiver
 
 import notification_engine
+from notification_engine.cli.server import address, bind
 from notification_engine.domain.caller import Role
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -95,7 +96,8 @@ async def test_spans_hold_no_address_token_secret_or_body(
     secret = (await traced.register(f"{receiver.address}/{MARKED}", "test.hook"))["secret"]
     await traced.call("GET", f"/preferences?user_id={MARKED}", as_=token("u1", Role.OPERATOR))
     await traced.call("GET", f"/users/{MARKED}/data", as_=token("admin", Role.ADMIN))
-    await traced.call("POST", f"/unsubscribe/{MARKED}")
+    async with traced.session.get(f"{traced.address}/api/v1/notifications/unsubscribe/{MARKED}") as page:
+        assert page.status == 404
     await traced.call("GET", f"/no/such/{MARKED}")
     fields = {"notification_type": "test.hook", "channels": ["in_app", "email", "webhook"], "data": {"k": BODY}}
     await traced.settled(await traced.accept(message(MARKED, **fields)))
@@ -139,7 +141,7 @@ async def test_a_sampler_of_the_standard_variables_is_followed(
     assert {s.trace_id for s in collector.spans} == {TRACE}
 
 
-async def test_a_collector_that_is_away_fails_nothing_and_is_told_once(
+async def test_a_collector_that_refuses_fails_nothing_and_is_told_once(
     start: Start, collector: Collector, capsys: pytest.CaptureFixture[str]
 ) -> None:
     collector.status = 400  # not retried, so that many batches fail
@@ -148,11 +150,33 @@ async def test_a_collector_that_is_away_fails_nothing_and_is_told_once(
         assert (await traced.call("POST", "", message()))[0] == 202
         await collector.asked(batches)
     collector.status = 200
-    await traced.call("POST", "", message())
-    await collector.named(POST)
+    for batches in range(4, 6):  # the first of the two was answered and told of before the second is asked
+        assert (await traced.call("POST", "", message()))[0] == 202
+        await collector.asked(batches)
     told = capsys.readouterr().out
     assert told.count("The collector takes no traces") == 1
     assert told.count("The collector takes traces again") == 1
+
+
+async def test_a_collector_that_is_not_there_fails_nothing_and_is_told_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with bind("127.0.0.1", 0) as taken:
+        nowhere = address(taken)
+    traced = await start(OTEL_EXPORTER_OTLP_ENDPOINT=nowhere)
+    told = ""
+    async with asyncio.timeout(30):
+        while "The collector takes no traces" not in told:
+            assert (await traced.call("POST", "", message()))[0] == 202
+            told += capsys.readouterr().out
+    assert traced.engine._traces is not None
+    await traced.engine._traces.close()
+    told += "".join(capsys.readouterr())
+    assert told.count("The collector takes no traces") == 1
+    assert nowhere not in told
+    assert "opentelemetry" not in told
 
 
 async def test_an_end_does_not_wait_for_a_collector_that_hangs(start: Start, collector: Collector) -> None:
