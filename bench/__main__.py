@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from bench import accept, batch, cpu, defences, disk, email, growth, live, replicas, report, start, webhooks
+from bench import accept, batch, cpu, defences, disk, email, growth, live, replicas, report, start, traces, webhooks
 from bench.servers import Bed
 from notification_engine.storage.embedded import find_binary
 
@@ -26,6 +26,7 @@ MEASURES: dict[str, Measure] = {
     "webhooks": webhooks.measure,
     "cpu": cpu.measure,
     "defences": defences.measure,
+    "traces": traces.measure,
     "live": live.measure,
     "email": email.measure,
     "replicas": replicas.measure,

@@ -103,6 +103,13 @@ class Traces:
         )
 
 
+class _Resource(Resource):
+    """Hashed for every span that is encoded: by what it is, because the SDK's own writes itself as JSON for it."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 class _Watched(SpanExporter):
     """The exporter, which the batches' own thread calls: tells once that it fails, and once that it works again."""
 
@@ -144,7 +151,7 @@ def _resource(s: Settings, replica: str) -> Resource:
         "service.version": version("notification-engine"),
         "service.instance.id": replica,
     }
-    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+    return _Resource(Resource.create({**ours, **OTELResourceDetector().detect().attributes}).attributes)
 
 
 def _context(parent: Parent, state: TraceState | None, *, remote: bool = False) -> SpanContext:
