@@ -1,7 +1,7 @@
 """The set-up of traces. Only who has them switched on imports this file, and with it the SDK.
 
 The SDK gives what operators know by its variables: sampler, resource, batches, the exporter. Its spans are not used:
-ours cost a sixth to make (ADR 0019), and become the SDK's once they have ended.
+ours cost a quarter to make (ADR 0019), and become the SDK's once they have ended.
 
 Invariant: nothing here waits for the collector but `close`, and that not longer than FLUSH_SECONDS. Of a collector that
 is away there is one line in the log until it takes spans again; past its bound the queue forgets the oldest.
