@@ -51,8 +51,9 @@ class Traces:
     """Implements `kit.tracing.Recorder`."""
 
     def __init__(self, settings: Settings, replica: str) -> None:
-        """Raises ConfigurationError for sizes of the queue that contradict each other."""
-        _quieten()
+        """Raises ConfigurationError for sizes of the queue that contradict each other. Of what else the SDK cannot use
+        it tells in the log, and goes on with its default."""
+        _silence("opentelemetry.util.re")  # repeats a header that it cannot read
         self._resource = _resource(settings, replica)
         self._scope = InstrumentationScope("notification_engine", version("notification-engine"))
         provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)
@@ -60,7 +61,8 @@ class Traces:
         try:
             self._processor = BatchSpanProcessor(_Watched(_exporter(settings)))
         except ValueError as error:
-            raise ConfigurationError(f"OTEL_BSP_MAX_QUEUE_SIZE and the like: {error}") from None
+            raise ConfigurationError(f"OTEL_BSP_*: {error}") from None
+        _silence("opentelemetry", "urllib3")  # tell of every batch that failed, with its address
 
     def first(self, name: str, kind: Kind, parent: Parent | None) -> Span | None:
         trace_id = parent.trace_id if parent else self._ids.generate_trace_id()
@@ -132,10 +134,9 @@ class _Watched(SpanExporter):
         self._inner.shutdown()
 
 
-def _quieten() -> None:
-    """The SDK tells of every batch that failed, with its address, and repeats a header that it cannot read."""
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
+def _silence(*loggers: str) -> None:
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _exporter(s: Settings) -> SpanExporter:

@@ -1,6 +1,7 @@
 """Traces of one process: what is continued, what is told and what is not, and a collector that does not answer."""
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from tests.servers.receiver import Answer, Receiver
 import notification_engine
 from notification_engine.cli.server import address, bind
 from notification_engine.domain.caller import Role
+from notification_engine.domain.errors import ConfigurationError
+from notification_engine.settings import Settings
+from notification_engine.wiring.life import open_traces
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADER = f"00-{TRACE}-{SPAN}-01"
@@ -85,6 +89,7 @@ async def test_a_webhook_is_called_within_the_trace(traced: Running, collector: 
         "notification.reason": "server_error",
     }
     assert {s.attributes["notification.id"] for s in lanes} == {notification_id}
+    assert not any(s.failed for s in lanes), "what is tried again has not failed yet"
     [request] = [s for s in spans if s.name == POST]
     assert {(s.trace_id, s.parent_id) for s in lanes} == {(request.trace_id, request.span_id)}
 
@@ -205,6 +210,23 @@ async def test_what_waits_is_sent_at_the_end(
     assert traced.engine._traces is not None
     await traced.engine._traces.close()
     assert {s.name for s in collector.spans} == {POST, "write"}
+
+
+def test_sizes_that_contradict_each_other_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
+    with pytest.raises(ConfigurationError, match=r"^OTEL_BSP_\*: "):
+        open_traces(Settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"), "replica")
+
+
+async def test_a_sampler_that_is_not_known_is_told_of_and_a_header_is_not(
+    start: Start, collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "opentelemetry")  # an engine before this one has silenced it
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "sometimes")
+    unreadable = canary("header-without-a-name")
+    await start(OTEL_EXPORTER_OTLP_ENDPOINT=collector.address, OTEL_EXPORTER_OTLP_HEADERS=unreadable)
+    assert "sometimes" in caplog.text
+    assert unreadable not in caplog.text
 
 
 async def test_off_stores_nothing_and_sends_nothing(running: Running, receiver: Receiver) -> None:
