@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/.run
 	@$(BIN)/notification-engine dev $(ARGS)
 
+# Two workers: much of the time is waiting for servers. A file stays with one of them.
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests bench

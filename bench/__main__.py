@@ -9,7 +9,22 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from bench import accept, batch, cpu, defences, disk, email, growth, listener, live, replicas, report, start, webhooks
+from bench import (
+    accept,
+    batch,
+    cpu,
+    defences,
+    disk,
+    email,
+    growth,
+    listener,
+    live,
+    replicas,
+    report,
+    start,
+    traces,
+    webhooks,
+)
 from bench.servers import Bed
 from notification_engine.storage.embedded import find_binary
 
@@ -27,6 +42,7 @@ MEASURES: dict[str, Measure] = {
     "cpu": cpu.measure,
     "defences": defences.measure,
     "listener": listener.measure,
+    "traces": traces.measure,
     "live": live.measure,
     "email": email.measure,
     "replicas": replicas.measure,

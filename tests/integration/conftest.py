@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.abc import AbstractResolver
 from tests.canaries import canary, here, watch, watched
+from tests.servers.collector import Collector
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Mailbox
 
@@ -160,6 +161,16 @@ async def running(start: Start) -> Running:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     server = Receiver()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    """Of traces; an engine of this process sends to it at once."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    server = Collector()
     await server.start()
     yield server
     await server.stop()

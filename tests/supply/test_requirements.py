@@ -26,7 +26,8 @@ SPELLED = {  # how older metadata writes the same
     "apache 2": "Apache-2.0", "apache 2.0": "Apache-2.0", "apache": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "mit license": "MIT", "isc license": "ISC", "isc license (iscl)": "ISC", "the unlicense (unlicense)": "Unlicense",
-    "bsd license": "BSD-3-Clause", "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
+    "bsd license": "BSD-3-Clause", "3-clause bsd license": "BSD-3-Clause",
+    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0",
 }  # fmt: skip
 UNTOLD = {

@@ -128,6 +128,12 @@ BAD = [
     ("JWT_JWKS_URL", "ftp://login.example/keys"),
     ("JWT_JWKS_URL", "https://user:password@login.example/keys"),
     ("JWT_JWKS_URL", "login.example/keys"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:password@collector.example"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://collector.example"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ("OTEL_TRACES_EXPORTER", "console"),
+    ("OTEL_SDK_DISABLED", "perhaps"),
     ("JWT_LEEWAY_SECONDS", "-1"),
     ("JWT_LEEWAY_SECONDS", "301"),
     ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "0"),
@@ -468,3 +474,27 @@ def test_ports_are_listed_in_production_and_open_in_development_unless_given(mon
     assert Settings(ENVIRONMENT="development").webhook_ports == ()
     assert Settings(ENVIRONMENT="development", WEBHOOK_ALLOWED_PORTS=[443]).webhook_ports == (443,)
     assert Settings(WEBHOOK_ALLOWED_PORTS=[]).webhook_ports == ()
+
+
+COLLECTOR = "http://collector.example:4318"
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR}, f"{COLLECTOR}/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": f"{COLLECTOR}/otlp/"}, f"{COLLECTOR}/otlp/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{COLLECTOR}/here"}, f"{COLLECTOR}/here"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{COLLECTOR}/here"},
+            f"{COLLECTOR}/here",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR, "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR, "OTEL_SDK_DISABLED": "true"}, None),
+    ],
+)
+def test_traces_go_where_the_standard_variables_say(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str | None
+) -> None:
+    assert loaded(monkeypatch, **variables).traces_endpoint == endpoint

@@ -36,6 +36,7 @@ from notification_engine.api.examples import add_examples
 from notification_engine.api.middleware import PROBED, BodyLimit, RequestContext, TrustedHosts
 from notification_engine.api.models.read import Problem
 from notification_engine.api.strict_json import strictly
+from notification_engine.api.traced import Traced, whole_paths
 
 PREFIX = "/api/v1/notifications"
 AUTH_PREFIX = "/api/v1/auth"
@@ -70,6 +71,8 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         docs_url=None,  # served without the internet by `docs_pages`
         redoc_url=None,
         description="Tell this person that: in the app, by e-mail, by signed webhook.",
+        # The framework's own would name paths, which hold user ids and tokens; ours is `Traced`.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         generate_unique_id_function=lambda route: "_".join([*map(str, route.tags), route.name]),
     )
     app.state.services = services
@@ -104,6 +107,8 @@ def create_app(services: ApiServices, *, only_health: bool = False) -> FastAPI:
         accepting=(PREFIX, f"{PREFIX}/", f"{PREFIX}/batch"),
     )
     app.add_middleware(RequestContext, answered=services.answered)
+    if config.traces:
+        app.add_middleware(Traced, paths=whole_paths(app))
     app.add_middleware(ClientAddress, trusted=config.trusted_proxies, header=config.forwarded_header)
     _document_problems(app)
     return app

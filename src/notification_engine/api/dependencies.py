@@ -87,6 +87,7 @@ class ApiConfig:
     trusted_hosts: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     forwarded_header: str
+    traces: bool
     max_in_flight: int
     heartbeat_seconds: float
     silence_seconds: float

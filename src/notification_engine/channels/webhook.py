@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 import orjson
 from standardwebhooks.webhooks import Webhook
 
+from notification_engine.channels.calls import called
 from notification_engine.channels.http_status import outcome_of_status
 from notification_engine.domain.delivery import Channel, Reason
 from notification_engine.domain.outcome import Message, Outcome, Rejected, Retry
 from notification_engine.domain.webhook import WebhookEndpoint
+from notification_engine.kit.tracing import current_traceparent
 from notification_engine.net.exchange import Answered, Lost, NotSent, Session, post
 from notification_engine.services.ports import Deadline, EndpointStore
 
@@ -44,8 +46,13 @@ class WebhookChannel:
 
     async def post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome:
         """One signed call of one endpoint, within the deadline in all."""
+        return await called(PROVIDER, self._post(endpoint, message, deadline))
+
+    async def _post(self, endpoint: WebhookEndpoint, message: Message, deadline: Deadline) -> Outcome:
         body = payload(message)
         headers = signed_headers(endpoint, message.delivery_id, body)
+        if (traceparent := current_traceparent()) is not None:
+            headers["traceparent"] = traceparent
         match await post(self._session, endpoint.url, body, headers, deadline.at):
             case Answered(status, answer):
                 return outcome_of_status(status, PROVIDER, answer.get("Retry-After"), datetime.now(UTC))

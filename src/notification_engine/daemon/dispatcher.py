@@ -14,6 +14,7 @@ from notification_engine.daemon.lane import Lane, SoloSlot
 from notification_engine.domain.delivery import Channel
 from notification_engine.domain.errors import EngineError
 from notification_engine.domain.notification import Lease, Notification
+from notification_engine.kit import tracing
 from notification_engine.kit.batching import Batcher
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
@@ -241,8 +242,16 @@ class Dispatcher:
         self.shed()
 
     async def _send_one(self, work: Work) -> None:
+        """The lane's step of the trace: from the work's arrival here until it is settled."""
+        told: tracing.Attributes = {
+            "notification.id": work.notification.id,
+            "notification.delivery_id": work.delivery.id,
+            "notification.channel": str(work.delivery.channel),
+            "notification.attempt": work.attempt,
+        }
         try:
-            await self._send.send(work)
+            with tracing.resume("lane", work.notification.traceparent, told, since=work.since):
+                await self._send.send(work)
         finally:
             self._drop(work)
 

@@ -114,6 +114,7 @@ class Notification:
     idempotency: Idempotency | None = None
     dedup_key: str | None = None
     correlation_id: str | None = None
+    traceparent: str | None = None  # of the request's span, where its trace is sampled
     source: str | None = None
     sensitive: bool = False  # its texts are stored sealed
     erased: bool = False  # something of it does not open any more; not stored

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from notification_engine.domain.errors import EngineError, InvalidRequest
 from notification_engine.domain.notification import Notification
+from notification_engine.kit import tracing
 from notification_engine.kit.clock import Clock
 from notification_engine.services.ports import Inserted, KeyTaken, Live, NotificationStore
 
@@ -95,7 +96,8 @@ class Commit:
         """What cannot be encoded is its own request's fault and does not travel."""
         encoded = await self._store.encoded(requests)
         rows = [row for found in encoded if not isinstance(found, InvalidRequest) for row in found]
-        written = iter(await self._store.insert_each(rows))
+        with tracing.span("write", "client", {"notification.count": len(rows)}):
+            written = iter(await self._store.insert_each(rows))
         return [
             found if isinstance(found, InvalidRequest) else _of_request([next(written) for _ in found])
             for found in encoded

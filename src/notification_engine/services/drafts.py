@@ -19,6 +19,7 @@ from notification_engine.domain.preference import Preference
 from notification_engine.domain.webhook import WebhookEndpoint
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.ids import derived_ulid, new_ulid
+from notification_engine.kit.tracing import current_traceparent
 from notification_engine.services.catalogue import Catalogue
 from notification_engine.services.content import Content, Contents, given_words
 from notification_engine.services.plan import Plan, PlanInput, plan
@@ -40,6 +41,7 @@ class Draft:
     ulid: str
     started: float
     attachments: list[Attachment] = field(default_factory=list)
+    traceparent: str | None = field(default_factory=current_traceparent)
 
     @property
     def event_id(self) -> str:
@@ -191,6 +193,7 @@ def _notification(
         inbox=planned.inbox,
         dedup_key=request.dedup_key,
         correlation_id=request.correlation_id,
+        traceparent=draft.traceparent,
         source=draft.caller.sub,
         sensitive=kind.sensitive,
     )
@@ -231,6 +234,7 @@ _SHARED = (
     "scheduled_at",
     "expires_at",
     "correlation_id",
+    "traceparent",
     "source",
     "sensitive",
 )

@@ -6,6 +6,7 @@ the table alone decides what its word changes.
 """
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from notification_engine.domain.feedback import (
 from notification_engine.domain.notification import base_id
 from notification_engine.domain.outcome import Attempt
 from notification_engine.domain.suppression import Suppression
+from notification_engine.kit import tracing
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.services.events import sendgrid_events, ses_event
@@ -76,6 +78,7 @@ class Feedback:
 
     async def apply(self, events: Sequence[ProviderEvent]) -> None:
         """Raises Unavailable; the same events may then be applied again."""
+        since = time.time_ns()
         unique = list({event.id: event for event in events}.values())
         fresh = await self._store.record(unique)
         new = [event for event in unique if event.id in fresh]
@@ -93,7 +96,21 @@ class Feedback:
         await self._store.applied(new, {event.id for event, _ in ours})
         for event in new:
             self._recorder.reported(event.provider, event.kind, matched=event.delivery_id in known)
+        for event, to in ours:
+            _trace(event, to, since)
         log.info("Provider events applied", provider=new[0].provider, events=len(new), unmatched=len(new) - len(ours))
+
+
+def _trace(event: ProviderEvent, to: Addressee, since: int) -> None:
+    """In the trace of the notification; the callback's own request is named beside it."""
+    told = {
+        "notification.id": base_id(to.document_id),
+        "notification.delivery_id": to.delivery_id,
+        "notification.provider": event.provider,
+        "notification.event": event.kind and str(event.kind),
+    }
+    with tracing.resume("callback", to.traceparent, told, since=since, linked=True):
+        pass  # what it took is known already
 
 
 def _row(event: ProviderEvent, to: Addressee, kind: EventKind) -> Attempt:

@@ -18,6 +18,7 @@ from notification_engine.domain.outcome import (
     Postponed,
 )
 from notification_engine.domain.retry import RetryPolicy
+from notification_engine.kit import tracing
 from notification_engine.kit.batching import Batcher
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
@@ -109,6 +110,7 @@ class Settle:
     async def _record(self, work: Work, attempt: Attempt, passed_over: Sequence[Attempt] = ()) -> bool:
         change = change_of(work, attempt)
         held = await self._batcher.submit(((*passed_over, attempt), change))
+        _note(attempt, held)
         for row in passed_over:
             self._recorder.attempted(
                 row.channel, row.provider or "engine", row.delivery_status, row.reason, row.latency_ms or 0.0
@@ -155,6 +157,13 @@ class Settle:
         if attempt.next_attempt_seconds is None:
             self._recorder.settled(channel, DeliveryStatus(status), reason, seconds)
         log_attempt(work, attempt, seconds)
+
+
+def _note(attempt: Attempt, held: bool) -> None:
+    """In the lane's step of the trace."""
+    status = str(attempt.delivery_status) if held else "stale"
+    told = {"notification.status": status, "notification.reason": attempt.reason and str(attempt.reason)}
+    tracing.note(told, failed=attempt.delivery_status == S.FAILED)
 
 
 _SENTENCES = {

@@ -1,6 +1,7 @@
 """Work: one delivery in the hands of a lane."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from notification_engine.domain.delivery import Delivery, DeliveryStatus
 from notification_engine.domain.notification import Notification
@@ -16,6 +17,7 @@ class Work:
     fence: int
     solo: bool = False
     message: Message | None = None  # made by `Send` when it is first asked for
+    since: int = field(default_factory=time.time_ns)  # in this lane; nanoseconds of the epoch
 
     @property
     def attempt(self) -> int:

@@ -15,7 +15,7 @@ DATABASE_NAME = r"^[^\x00-\x20/\\.\"$*<>:|?]{1,63}$"  # what every platform's Mo
 URL_PATTERN = r"^https?://[^\s/]+"
 VAULT_PATH = r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$"
 PUBLIC_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
-JWKS_PATTERN = r"^https?://[^\s/@#]+(/[^\s#]*)?$"
+PLAIN_URL_PATTERN = r"^https?://[^\s/@#]+(/[^\s#]*)?$"
 
 
 def _checked_rate(text: str) -> str:
@@ -65,7 +65,7 @@ class Fields(BaseSettings):
         "HS256", description="The one algorithm accepted; the last three need JWT_JWKS_URL."
     )
     JWT_JWKS_URL: str | None = Field(
-        None, pattern=JWKS_PATTERN, description="Where the platform's public keys are (JWKS); https in production."
+        None, pattern=PLAIN_URL_PATTERN, description="Where the platform's public keys are (JWKS); https in production."
     )
     JWT_ISSUER: str | None = Field(None, description="The `iss` that every token must have; unset: not checked.")
     JWT_AUDIENCE: str | None = Field(None, description="What `aud` of every token must hold; unset: not checked.")
@@ -193,6 +193,22 @@ class Fields(BaseSettings):
     STRUCTURED_LOGGING: bool | None = Field(None, description="true means LOG_FORMAT=json; a conflict is refused.")
     LOG_FILE: Path | None = Field(None, description="Written beside standard output; refused when not writable.")
 
+    OTEL_EXPORTER_OTLP_ENDPOINT: str | None = Field(
+        None,
+        pattern=PLAIN_URL_PATTERN,
+        description="Collector of traces, OTLP by HTTP; /v1/traces follows. Unset: none.",
+    )
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: str | None = Field(
+        None, pattern=PLAIN_URL_PATTERN, description="The same as a whole address; wins over the former."
+    )
+    OTEL_EXPORTER_OTLP_HEADERS: SecretStr | None = Field(
+        None, description="What the collector asks for: name=value, separated by commas, percent-encoded."
+    )
+    OTEL_EXPORTER_OTLP_PROTOCOL: Literal["http/protobuf"] = Field("http/protobuf", description="The only one spoken.")
+    OTEL_SERVICE_NAME: str = Field("notification-engine", description="Name of the service in traces.")
+    OTEL_TRACES_EXPORTER: Literal["otlp", "none"] = Field("otlp", description="`none`: no traces.")
+    OTEL_SDK_DISABLED: bool = Field(False, description="true: no traces.")
+
     HEALTH_CHECK_ENABLED: bool = Field(True, description="false stops the background checks, never the endpoints.")
     HEALTH_CHECK_INTERVAL: Seconds = Field(60, description="Background checks, seconds.")
     METRICS_COLLECTION_ENABLED: bool = Field(
@@ -255,6 +271,14 @@ class Fields(BaseSettings):
     def redis_address(self) -> RedisAddress | None:
         """Raises ValueError, but not after `load_settings`."""
         return parse_redis_url(self.REDIS_URL) if self.REDIS_URL else None
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces go; None where they are off."""
+        if self.OTEL_SDK_DISABLED or self.OTEL_TRACES_EXPORTER == "none":
+            return None
+        base = self.OTEL_EXPORTER_OTLP_ENDPOINT
+        return self.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or (f"{base.rstrip('/')}/v1/traces" if base else None)
 
     @property
     def rate_limits(self) -> dict[RateClass, RateLimit]:

@@ -36,6 +36,7 @@ _OPTIONAL = (
     "due_at",
     "dedup_key",
     "correlation_id",
+    "traceparent",
     "source",
 )
 

@@ -76,7 +76,7 @@ class Feedback:
 
     async def addressees(self, delivery_ids: Sequence[str]) -> dict[str, Addressee]:
         wanted = set(delivery_ids)
-        fields = {"user_id": 1, "notification_type": 1, "transactional": 1} | dict.fromkeys(
+        fields = {"user_id": 1, "notification_type": 1, "transactional": 1, "traceparent": 1} | dict.fromkeys(
             ("deliveries.id", "deliveries.channel", "deliveries.endpoint"), 1
         )
         documents = sorted({document_id_of_delivery(i) for i in wanted})
@@ -168,4 +168,5 @@ def _addressee(document: Document, delivery: Document, opened: Mapping[str, str]
         notification_type=document["notification_type"],
         transactional=document.get("transactional", False),
         address=stored if isinstance(stored, str) else opened.get(delivery["id"]),
+        traceparent=document.get("traceparent"),
     )

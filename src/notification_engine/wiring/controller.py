@@ -58,6 +58,7 @@ def _config(s: Settings) -> ApiConfig:
         trusted_hosts=tuple(s.TRUSTED_HOSTS),
         trusted_proxies=tuple(s.TRUSTED_PROXIES),
         forwarded_header=s.FORWARDED_HEADER,
+        traces=s.traces_endpoint is not None,
         max_in_flight=s.HTTP_MAX_IN_FLIGHT,
         heartbeat_seconds=s.WEBSOCKET_HEARTBEAT_INTERVAL,
         silence_seconds=s.WEBSOCKET_CONNECTION_TIMEOUT,

@@ -5,6 +5,7 @@ Order of life: `start` (database, migrations, loops), `drain` (readiness off, so
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiohttp.abc import AbstractResolver
 from fastapi import FastAPI
@@ -18,11 +19,14 @@ from notification_engine.net.secret_refresh import SecretRefresh
 from notification_engine.settings import Settings
 from notification_engine.storage.migrations import migrate
 from notification_engine.wiring.controller import api_services
-from notification_engine.wiring.life import DRAIN_MARGIN_SECONDS, until_primary
+from notification_engine.wiring.life import DRAIN_MARGIN_SECONDS, open_traces, until_primary
 from notification_engine.wiring.loops import Loops, build_loops
 from notification_engine.wiring.parts import Parts, assemble
 from notification_engine.wiring.renewal import Renewal
 from notification_engine.wiring.roles import EngineRole, this_process
+
+if TYPE_CHECKING:
+    from notification_engine.wiring.traces import Traces
 
 log = get_logger("engine")
 
@@ -48,6 +52,7 @@ class Engine:
         loops = build_loops(settings, parts)
         self.parts = parts
         self._renewal = Renewal(settings, parts)
+        self._traces: Traces | None = None
         self._name(parts, loops)
         self._loops = list(loops.all)
         if settings.SECRETS_REFRESH_SECONDS and settings.sources.names:
@@ -82,6 +87,7 @@ class Engine:
 
     async def start(self) -> None:
         """Raises ConfigurationError when no primary of a replica set answers in time."""
+        self._traces = open_traces(self.settings, self.replica)
         await until_primary(self.database, self.clock)
         if ran := await migrate(self.database):
             log.info("Migrations were run", migrations=ran)
@@ -137,6 +143,8 @@ class Engine:
         await self.parts.out.close()
         await self.data_keys.close()
         await self.database.close()
+        if self._traces is not None:
+            await self._traces.close()
 
     def _refresh(self) -> SecretRefresh:
         return self._renewal.loop()

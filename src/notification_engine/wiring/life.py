@@ -1,9 +1,11 @@
 """How a process's life begins and ends: the wait for a primary, and how long an end may take."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from notification_engine.channels.in_app import InAppChannel
 from notification_engine.domain.errors import ConfigurationError, Unavailable
+from notification_engine.kit import tracing
 from notification_engine.kit.clock import Clock
 from notification_engine.kit.logging import get_logger
 from notification_engine.settings import Settings
@@ -15,7 +17,21 @@ DATABASE_SECONDS = 30.0  # how long a start waits for a primary
 DRAIN_MARGIN_SECONDS = 5.0
 STOP_SECONDS = 15.0  # open requests get five; closing loops, pools and the driver takes the rest on a slow machine
 
+if TYPE_CHECKING:
+    from notification_engine.wiring.traces import Traces
+
 log = get_logger("engine")
+
+
+def open_traces(s: Settings, replica: str) -> "Traces | None":
+    """None where no collector is named; then nothing of the SDK is imported. Raises ConfigurationError."""
+    if s.traces_endpoint is None:
+        return None
+    from notification_engine.wiring.traces import Traces
+
+    traces = Traces(s, replica)
+    tracing.record(traces)
+    return traces
 
 
 async def until_primary(database: Database, clock: Clock) -> None:

@@ -7,7 +7,7 @@ from notification_engine.cli.reference import configuration_reference
 from notification_engine.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
-SECRETS = r"SECRET(?!S_)|PASSWORD|API_KEY|ACCESS_KEY|ENCRYPTION_KEY|PSEUDONYM_KEY|_TOKEN$"
+SECRETS = r"SECRET(?!S_)|PASSWORD|API_KEY|ACCESS_KEY|ENCRYPTION_KEY|PSEUDONYM_KEY|_TOKEN$|_HEADERS$"
 ROWS = {
     row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
 }

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import structlog
+from tests.unit.kit.test_tracing import HEADER, TRACE, Kept
 
+from notification_engine.kit import tracing
 from notification_engine.kit.logging import configure_logging, get_logger
 
 GUIDE = Path(__file__).parents[3] / "docs" / "deployment-guide.md"
@@ -98,6 +100,18 @@ def test_the_request_id_travels_in_the_context(lines: Lines) -> None:
     structlog.contextvars.clear_contextvars()
     get_logger("api").info("outside")
     assert [line["request_id"] for line in lines()] == ["req_1", "req_1", None]
+
+
+def test_the_trace_is_named_in_the_metadata(lines: Lines) -> None:
+    recorder = Kept()
+    tracing.record(recorder)
+    with tracing.resume("lane", HEADER, {}):
+        get_logger("delivery-daemon").info("in a trace", channel="email")
+    tracing.stop_recording(recorder)
+    get_logger("delivery-daemon").info("outside")
+    inside, outside = lines()
+    assert list(inside) == list(guides_example())
+    assert (inside["metadata"], outside["metadata"]) == ({"channel": "email", "trace_id": TRACE}, {})
 
 
 def test_a_librarys_line_passes_through_the_same_form(lines: Lines) -> None:

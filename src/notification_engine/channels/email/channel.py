@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from notification_engine.channels.calls import called
 from notification_engine.channels.email.attachments import Attacher
 from notification_engine.channels.email.breaker import Breaker
 from notification_engine.channels.email.bucket import TokenBucket
@@ -53,7 +54,7 @@ class Relay:
         ok = False
         try:
             until = min(deadline.at, time.monotonic() + self.timeout_seconds)
-            outcome = await self.provider.send(email, Deadline(until))
+            outcome = await called(self.provider.name, self.provider.send(email, Deadline(until)))
             limited = isinstance(outcome, Retry) and outcome.reason is Reason.RATE_LIMITED
             ok = limited or not isinstance(outcome, Retry | Unknown)
             if limited and isinstance(outcome, Retry):

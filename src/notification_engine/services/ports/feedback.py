@@ -18,6 +18,7 @@ class Addressee:
     notification_type: str
     transactional: bool
     address: str | None
+    traceparent: str | None = None
 
 
 class FeedbackStore(Protocol):
