@@ -5,9 +5,12 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.canaries import canary
 from tests.integration.conftest import BODY, Running, Start, message, token
 from tests.servers.collector import Collector
@@ -24,6 +27,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADER = f"00-{TRACE}-{SPAN}-01"
 MARKED = "what-no-span-may-hold"
 POST = "POST /api/v1/notifications"
+AWAY = "The collector takes no traces; they are lost until it does"
 
 
 @pytest.fixture
@@ -33,6 +37,10 @@ async def traced(start: Start, collector: Collector) -> Running:
 
 async def stored(running: Running, notification_id: str) -> dict[str, object]:
     return dict(await running.engine.database.collection("notifications").find_one({"_id": notification_id}) or {})
+
+
+def of_the_collector(logged: Sequence[MutableMapping[str, Any]]) -> list[str]:
+    return [entry["event"] for entry in logged if entry["event"].startswith("The collector")]
 
 
 async def test_the_callers_trace_is_continued(traced: Running, collector: Collector) -> None:
@@ -146,42 +154,34 @@ async def test_a_sampler_of_the_standard_variables_is_followed(
     assert {s.trace_id for s in collector.spans} == {TRACE}
 
 
-async def test_a_collector_that_refuses_fails_nothing_and_is_told_once(
-    start: Start, collector: Collector, capsys: pytest.CaptureFixture[str]
-) -> None:
-    collector.status = 400  # not retried, so that many batches fail
+async def test_a_collector_that_refuses_fails_nothing_and_is_told_once(start: Start, collector: Collector) -> None:
+    collector.status = 400  # not retried
     traced = await start(OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
-    for batches in range(1, 4):
-        assert (await traced.call("POST", "", message()))[0] == 202
-        await collector.asked(batches)
-    collector.status = 200
-    for batches in range(4, 6):  # the first of the two was answered and told of before the second is asked
-        assert (await traced.call("POST", "", message()))[0] == 202
-        await collector.asked(batches)
-    told = capsys.readouterr().out
-    assert told.count("The collector takes no traces") == 1
-    assert told.count("The collector takes traces again") == 1
+    with capture_logs() as logged:
+        for status in (400, 400, 400, 200, 200):  # the first 200 is told of before the second batch is sent
+            collector.status, batches = status, len(collector.requests)
+            assert (await traced.call("POST", "", message()))[0] == 202
+            await collector.asked(batches + 1)
+    assert of_the_collector(logged) == [AWAY, "The collector takes traces again"]
 
 
 async def test_a_collector_that_is_not_there_fails_nothing_and_is_told_once(
-    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with bind("127.0.0.1", 0) as taken:
         nowhere = address(taken)
     traced = await start(OTEL_EXPORTER_OTLP_ENDPOINT=nowhere)
-    told = ""
-    async with asyncio.timeout(30):
-        while "The collector takes no traces" not in told:
-            assert (await traced.call("POST", "", message()))[0] == 202
-            told += capsys.readouterr().out
-    assert traced.engine._traces is not None
-    await traced.engine._traces.close()
-    told += "".join(capsys.readouterr())
-    assert told.count("The collector takes no traces") == 1
-    assert nowhere not in told
-    assert "opentelemetry" not in told
+    with capture_logs() as logged:
+        async with asyncio.timeout(30):
+            while not of_the_collector(logged):
+                assert (await traced.call("POST", "", message()))[0] == 202
+        assert traced.engine._traces is not None
+        await traced.engine._traces.close()
+    assert of_the_collector(logged) == [AWAY]
+    assert nowhere not in str(logged) + caplog.text
+    assert "opentelemetry" not in caplog.text
 
 
 async def test_an_end_does_not_wait_for_a_collector_that_hangs(
@@ -192,7 +192,7 @@ async def test_an_end_does_not_wait_for_a_collector_that_hangs(
     collector.held = asyncio.Event()
     traced = await start(OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
     await traced.call("POST", "", message())
-    await collector.named(POST)
+    await collector.asked(1)
     await traced.call("POST", "", message())
     assert traced.engine._traces is not None
     async with asyncio.timeout(20):
