@@ -30,6 +30,13 @@ def _configure_without_cache(**settings: Any) -> None:
 
 
 structlog.configure = _configure_without_cache
+structlog.configure(  # until a test configures more: the default prints the values of a traceback's variables
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

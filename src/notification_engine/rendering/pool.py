@@ -87,6 +87,12 @@ class Child:
             raise OSError("a rendering process did not start")
         return child
 
+    @property
+    def dead(self) -> bool:
+        """While nothing was asked of it: killed from outside."""
+        assert self._process.stdout is not None
+        return self._process.returncode is not None or self._process.stdout.at_eof()
+
     async def ask(self, jobs: Sequence[Job], wall_seconds: float) -> list[Frame]:
         assert self._process.stdin is not None
         self._process.stdin.write(b"".join(self._encoded(job) for job in jobs))
@@ -195,7 +201,9 @@ class Pool:
     async def _child(self) -> Child:
         try:
             async with asyncio.timeout(START_SECONDS):
-                return await self._idle.get()
+                while (child := await self._idle.get()).dead:  # no template is to blame
+                    await self._replace(child)
+                return child
         except TimeoutError:
             raise Unavailable("No rendering process could be started.") from None
 
