@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pymongo import AsyncMongoClient
 from tests import outcome
 from tests.canaries import (  # noqa: F401 - hooks
     pytest_runtest_logreport,
@@ -21,6 +22,7 @@ from notification_engine.storage.connection import Database
 from notification_engine.storage.embedded import EmbeddedMongod, find_binary
 from notification_engine.storage.migrations import migrate
 
+SNAPSHOT_SECONDS, CHECKPOINT_SECONDS = 30, 10
 _configure = structlog.configure
 
 
@@ -41,9 +43,14 @@ structlog.configure(  # until a test configures more: the default prints the val
 
 @pytest.fixture(scope="session")
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """What a test dropped is closed and deleted within a minute: by its defaults the server keeps 66 open files of each
+    test for five, which is more than a process may open (`too many open files` ends a mongod)."""
     directory: Path = tmp_path_factory.mktemp("mongod")
-    server = EmbeddedMongod(directory, find_binary(None), parameters=["enableTestCommands=1"])
+    parameters = ["enableTestCommands=1", f"minSnapshotHistoryWindowInSeconds={SNAPSHOT_SECONDS}"]
+    server = EmbeddedMongod(directory, find_binary(None), parameters=parameters)
     address = await server.start()
+    async with AsyncMongoClient[dict[str, Any]](address) as client:
+        await client.admin.command({"setParameter": 1, "syncdelay": CHECKPOINT_SECONDS})
     assert server.pid
     outcome.servers[server.pid] = directory / "mongod.log"
     yield address

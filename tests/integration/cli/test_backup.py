@@ -17,6 +17,7 @@ from typing import Any
 import pymongo
 import pytest
 from pymongo.errors import OperationFailure
+from tests.conftest import SNAPSHOT_SECONDS
 from tests.integration.conftest import FAST, SECRET, Running, Start, message, serving, token
 from tests.servers.receiver import Receiver
 
@@ -482,7 +483,7 @@ async def test_a_moment_that_is_gone_says_how_to_keep_it(database: Database, syn
         with pytest.raises(ConfigurationError, match="setParameter: 1, minSnapshotHistoryWindowInSeconds: 3600"):
             await taken(database, tmp_path / "a", until_gone)
     finally:
-        sync.admin.command({"setParameter": 1, "minSnapshotHistoryWindowInSeconds": 300})
+        sync.admin.command({"setParameter": 1, "minSnapshotHistoryWindowInSeconds": SNAPSHOT_SECONDS})
     assert names(tmp_path) == []
 
 
