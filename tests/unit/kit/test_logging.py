@@ -23,14 +23,14 @@ Lines = Callable[[], list[dict[str, Any]]]
 def restored() -> Iterator[None]:
     """Logging belongs to the process: handlers, levels and the bound request id are put back."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
     yield
     for handler in root.handlers:
         if handler not in handlers:
             handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
     structlog.contextvars.clear_contextvars()
 
 
