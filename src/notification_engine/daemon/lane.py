@@ -151,7 +151,8 @@ class Lane:
             await asyncio.wait(set(self._tasks), timeout=CANCEL_AGAIN_SECONDS)
 
     def _moves(self, host: str, now: float) -> bool:
-        return self._fast.get(host, False) and not self._stuck(host, now)
+        """Fast, or tried for the first time at this moment: the first answer tells, and at a start all are new."""
+        return self._fast.get(host, host in self._moved_at) and not self._stuck(host, now)
 
     def _stuck(self, host: str, now: float) -> bool:
         return now - self._moved_at.get(host, now) > SLOW_SECONDS

@@ -79,8 +79,7 @@ async def test_critical_goes_before_low_on_all_daemons(fleet: Fleet, receiver: R
     await endpoint(fleet, api, receiver)
     low = await scheduled(fleet, api, 3000, priority="low", channels=["webhook"])
     critical = set(await scheduled(fleet, api, 600, priority="critical", channels=["webhook"]))
-    roomy = {"NOTIFICATION_QUEUE_SIZE": "20000"}  # else the first claims are shed until the new host has proven fast
-    daemons = await fleet.start("daemon", "daemon", "daemon", **roomy)
+    daemons = await fleet.start("daemon", "daemon", "daemon")
     await receiver.received(3600, 200)
 
     async def settled() -> bool:
