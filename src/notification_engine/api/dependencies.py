@@ -161,6 +161,14 @@ class Authenticated(HTTPBearer):
         self.x_access = {"roles": [str(role) for role in named], "owner": owner, "api_keys": not by_hand}
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
+        """Once a request, however often it is asked: before the body is read (`strict_json`), and by the framework."""
+        if getattr(request.state, "checked_by", None) is not self:
+            await self._check(request)
+            request.state.checked_by = self
+        caller: Caller = request.state.caller
+        return caller
+
+    async def _check(self, request: Request) -> None:
         given: ApiServices = request.app.state.services
         try:
             caller = await given.access.caller(await self._credential(request))
@@ -176,7 +184,6 @@ class Authenticated(HTTPBearer):
             raise Forbidden(f"One of these roles is needed: {needed}.")
         if self._by_hand and caller.key_id is not None:
             raise Forbidden("Not with an API key: it could outlive its own revocation.")
-        return caller
 
     async def _credential(self, request: Request) -> str:
         bearer = await super().__call__(request)

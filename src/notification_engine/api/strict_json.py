@@ -1,9 +1,10 @@
 """Bodies are JSON as I-JSON (RFC 7493) has it, or refused before a model sees them: no key twice in one object, no NaN
 or Infinity, no lone surrogate, valid UTF-8, nested at most 1,024 deep.
 
-Invariant: every route that reads JSON reads it here; `strictly` makes it so, and a test looks at each. The size was
-bounded before (`BodyLimit`), the number of values is here, so the work is bounded too: one pass of orjson, which
-refuses everything but a key that stands twice, then one of the standard library, which keeps whole numbers whole.
+Invariant: every route that reads JSON reads it here; `strictly` makes it so, and a test looks at each. Nothing is read
+of a stranger. The size was bounded before (`BodyLimit`), the number of values is here, so the work is bounded too:
+one pass of orjson, which refuses everything but a key that stands twice, then one of the standard library, which keeps
+whole numbers whole.
 """
 
 import json
@@ -14,6 +15,8 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+
+from notification_engine.api.dependencies import Authenticated
 
 MAX_COMMAS = 200_000  # those in texts included; a batch of 1,000 notifications of ten recipients has half as many
 
@@ -50,9 +53,14 @@ class JsonRequest(Request):
 class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
+        called = [dependency.call for dependency in self.dependant.dependencies] if self.body_field else []
+        guards = [guard for guard in called if isinstance(guard, Authenticated)]
 
         async def strict(request: Request) -> Response:
-            return await answer(JsonRequest(request.scope, request.receive))
+            own = JsonRequest(request.scope, request.receive)
+            for guard in guards:  # the framework reads the body before it asks who calls
+                await guard(own)
+            return await answer(own)
 
         return strict
 

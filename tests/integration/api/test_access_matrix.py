@@ -89,6 +89,23 @@ async def test_every_route_answers_each_role_as_it_states(running: Running, docu
     assert tried > 300
 
 
+async def test_no_route_reads_the_body_of_who_may_not_send_it(running: Running, document: dict[str, Any]) -> None:
+    tried = set()
+    for operation in operations(document):
+        said = access(operation)
+        if "open" in said or not isinstance(operation.example, dict):
+            continue
+        may = not said["roles"] or "user" in said["roles"]
+        for credential, status in ((None, 401), (token("nobody", Role.USER), 422 if may else 403)):
+            headers = {"Content-Type": "application/json"}
+            headers |= {"Authorization": f"Bearer {credential}"} if credential else {}
+            url = running.address + nowhere(operation.path)
+            async with running.session.request(operation.method, url, data=b'{"a":', headers=headers) as answer:
+                assert answer.status == status, operation
+            tried.add((operation.method, status))
+    assert tried >= {("POST", 401), ("POST", 403), ("PUT", 401), ("PUT", 422)}
+
+
 async def test_every_route_keeps_an_admins_key_from_what_is_not_for_keys(
     running: Running, document: dict[str, Any]
 ) -> None:
