@@ -3,27 +3,19 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
-from typing import Any
-
-import aiohttp
-import orjson
 
 from bench import processes
 from bench.accept import accepted_per_second
-from bench.messages import message
+from bench.frames import RATE, frames_ms
 from bench.report import Figure
 from bench.rounds import in_turns
-from bench.servers import API, Bed, Server, bearer, token
+from bench.servers import Bed
 from notification_engine.storage.audit import AuditLog
 from notification_engine.storage.connection import Database
 from notification_engine.storage.preferences import Preferences
 
-RATE = 200
-SOCKETS = 50
 LOOKUPS = 200_000
 
 
@@ -34,12 +26,11 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     hearing = await bed.engine(url, "joined", REDIS_URL=redis)
     alone, alone_too = await bed.engine(url, "apart"), await bed.engine(url, "apart")
     for pair in ((with_redis, hearing), (alone, alone_too)):
-        await _frames_ms(*pair, 2)  # warm
-    redis_took, polled_took = (
-        await _frames_ms(with_redis, hearing, seconds),
-        await _frames_ms(alone, alone_too, seconds),
-    )
-    here, there = redis_took.here, redis_took.there
+        await frames_ms(pair[0], pair, 2)  # warm
+    redis_took = await frames_ms(with_redis, [with_redis, hearing], seconds)
+    polled_took = await frames_ms(alone, [alone, alone_too], seconds)
+    here, there = redis_took.heard
+    here_polled, there_polled = polled_took.heard
     hop = [there[key] - here[key] for key in here]
     after = [max(0.0, there[key] - redis_took.accepted[key]) for key in there]
     load = 1.5 if quick else 4.0
@@ -55,10 +46,10 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
         Figure("the same, p99", _p99(hop), "ms", up=False),
         Figure(
             f"{frame}, no Redis, p99",
-            _p99(polled_took.there.values()),
+            _p99(there_polled.values()),
             "ms",
             same,
-            _p99(polled_took.here.values()),
+            _p99(here_polled.values()),
             up=False,
         ),
         Figure(
@@ -78,62 +69,6 @@ async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
 
 def _p99(took: Iterable[float]) -> float:
     return quantiles(took, n=100)[98]
-
-
-@dataclass(frozen=True)
-class Took:
-    """Milliseconds from sending the POST, by message: to its 202, to the frame at that engine and at the other."""
-
-    accepted: dict[str, float] = field(default_factory=dict)
-    here: dict[str, float] = field(default_factory=dict)
-    there: dict[str, float] = field(default_factory=dict)
-
-
-async def _frames_ms(telling: Server, hearing: Server, seconds: float) -> Took:
-    """Open loop, as in `live`: posted to one engine, heard by sockets of both."""
-    sent: dict[str, float] = {}
-    count = int(RATE * seconds)
-    everywhere = asyncio.Event()
-    came = Took()
-
-    async def listen(socket: aiohttp.ClientWebSocketResponse, took: dict[str, float]) -> None:
-        async for frame in socket:
-            shown = orjson.loads(frame.data)
-            key = shown["notification"]["correlation_id"] if shown["type"] == "notification" else None
-            if key in sent:
-                took.setdefault(key, 1000 * (time.perf_counter() - sent[key]))
-                if len(came.here) == len(came.there) == count:
-                    everywhere.set()
-
-    async def post(session: aiohttp.ClientSession, body: dict[str, Any]) -> None:
-        async with session.post(API, json=body) as answer:
-            answer.raise_for_status()
-        key = body["correlation_id"]
-        came.accepted[key] = 1000 * (time.perf_counter() - sent[key])
-
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        listening = []
-        for server, took in zip((telling, hearing), (came.here, came.there), strict=True):
-            session = await stack.enter_async_context(aiohttp.ClientSession(server.address))
-            for index in range(SOCKETS):
-                protocols = ("bearer", token(f"user-{index:06d}"))
-                socket = await stack.enter_async_context(session.ws_connect(f"{API}/ws", protocols=protocols))
-                await socket.receive()  # hello
-                listening.append(group.create_task(listen(socket, took)))
-        posting = await stack.enter_async_context(aiohttp.ClientSession(telling.address, headers=bearer()))
-        began = time.perf_counter()
-        for index in range(count):
-            await asyncio.sleep(max(0.0, began + index / RATE - time.perf_counter()))
-            key = f"replicas-{began}-{index}"
-            recipients = [{"user_id": f"user-{index % SOCKETS:06d}"}]
-            body = message(index, "in_app") | {"recipients": recipients, "correlation_id": key}
-            sent[key] = time.perf_counter()
-            group.create_task(post(posting, body))
-        async with asyncio.timeout(30):
-            await everywhere.wait()
-        for task in listening:
-            task.cancel()
-    return came
 
 
 async def _lookup_us(url: str) -> float:

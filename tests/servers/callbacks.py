@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
+from tests.servers.http import HttpServer
 
 from notification_engine.net.fetch import Fetcher
 from notification_engine.net.session import Outbound
@@ -56,30 +57,25 @@ def sendgrid_event(delivery_id: str | None, event: str, **fields: Any) -> dict[s
     return plain | fields
 
 
-class Sns:
+class Sns(HttpServer):
     """Signs as SNS does, and answers what its hosts would answer. `visited` are the paths asked for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.pem = certificate(self.key)
         self.visited: list[str] = []
         self.status = 200
-        self.address = ""
         self._out = Outbound(None)
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return app
 
     async def stop(self) -> None:
         await self._out.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await super().stop()
 
     def fetcher(self, **bounds: Any) -> Fetcher:
         return _Loopback(self, self._out, **bounds)

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from tests.canaries import here, watch
+from tests.servers.http import HttpServer
 
 KINDS = {1: "internal", 2: "server", 3: "client"}
 
@@ -35,29 +36,21 @@ class Seen:
     resource: dict[str, Any]
 
 
-class Collector:
+class Collector(HttpServer):
     """`status` is what every request is answered; `held`, once set, keeps answers back until it is released."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.spans: list[Seen] = []
         self.requests: list[dict[str, str]] = []  # their headers
         self.status = 200
         self.held: asyncio.Event | None = None
-        self.address = ""
         self._changed = asyncio.Condition()
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/traces", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        return app
 
     async def asked(self, count: int, seconds: float = 30) -> None:
         """Waits for so many requests in all, whatever they were answered."""

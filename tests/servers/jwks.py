@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.servers.http import HttpServer
 
 Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -79,30 +80,24 @@ def key_set(*keys: dict[str, Any]) -> bytes:
     return json.dumps({"keys": list(keys)}).encode()
 
 
-class LoginServer:
+class LoginServer(HttpServer):
     """`answer` is what the address gives: a body, a status, or both; `asked` counts."""
 
     def __init__(self, *signers: Signer) -> None:
+        super().__init__()
         self.body = key_set(*(signer.jwk() for signer in signers))
         self.status = 200
         self.headers: dict[str, str] = {}
         self.asked = 0
-        self._runner: web.AppRunner | None = None
-        self.url = ""
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/{any:.*}", self._answer)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-        self.url = f"http://127.0.0.1:{port}/keys"
+        return app
 
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    @property
+    def url(self) -> str:
+        return f"{self.address}/keys"
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked += 1

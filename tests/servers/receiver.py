@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 from standardwebhooks import Webhook
+from tests.servers.http import HttpServer
 
 
 @dataclass
@@ -26,29 +27,20 @@ class Answer:
     held: asyncio.Event | None = None  # the answer comes once this is set
 
 
-class Receiver:
+class Receiver(HttpServer):
     """`answers` are used up one a call, then every call gets 204. A wrong signature raises in the handler: 500."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
-        self._host = host
+        super().__init__(host)
         self.secrets: dict[str, str] = {}
         self.calls: list[Call] = []
         self.answers: deque[Answer] = deque()
         self._changed = asyncio.Condition()
-        self._runner: web.AppRunner | None = None
-        self.address = ""
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_post("/{name:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)  # a slow answer is not waited for
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, 0).start()
-        self.address = f"http://{self._host}:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        return app
 
     async def received(self, count: int, seconds: float = 20) -> list[Call]:
         async with asyncio.timeout(seconds), self._changed:

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 from tests.canaries import canary
+from tests.servers.http import HttpServer
 
 KEY = "SG." + canary("sendgrid-key")
 SENDER = "engine@example.org"
@@ -44,10 +45,11 @@ class Fault:
     taken: bool = False  # the message counts as taken although no good answer comes
 
 
-class SendGrid:
+class SendGrid(HttpServer):
     """`faults` are used up one a call. `verified` are the senders of the account."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.taken: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
         self.faults: deque[Fault] = deque()
@@ -56,23 +58,14 @@ class SendGrid:
         self.scopes = ["mail.send", "mail.batch.create"]  # of the one key
         self.scopes_status = 200
         self.asked_scopes = 0
-        self.address = ""
         self._changed = asyncio.Condition()
         self._ids = itertools.count(1)
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         app = web.Application(client_max_size=2 * MAX_TOTAL)
         app.router.add_route("*", "/v3/mail/send", self._handle)
         app.router.add_get("/v3/scopes", self._show_scopes)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        return app
 
     async def received(self, count: int, seconds: float = 20) -> list[dict[str, Any]]:
         async with asyncio.timeout(seconds), self._changed:

@@ -15,13 +15,15 @@ from typing import Any
 from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from tests.servers.http import HttpServer
 
 TOKEN = "hvs.of-the-tests"
 KEY, MOUNT = "engine", "transit"
 
 
-class Vault:
+class Vault(HttpServer):
     def __init__(self) -> None:
+        super().__init__()
         self.token = TOKEN
         self.namespace: str | None = None
         self.sealed = self.standby = False
@@ -29,20 +31,11 @@ class Vault:
         self.min_decryption_version = 1
         self.secrets: dict[tuple[str, str], list[Mapping[str, Any] | None]] = {}
         self.requests: list[str] = []
-        self.address = ""
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         application = web.Application()
         application.router.add_route("*", "/v1/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        return application
 
     def rotate(self) -> None:
         self.versions.append(os.urandom(32))

@@ -11,6 +11,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from tests.canaries import canary
 from tests.integration.doctor.conftest import Ask
 from tests.servers import ses as emulator
+from tests.servers.http import HttpServer
 from tests.servers.jwks import LoginServer, Signer
 from tests.servers.redis import RedisServer, valkey
 from tests.servers.sendgrid import KEY, SendGrid
@@ -94,20 +95,21 @@ def by_ses(address: str) -> dict[str, str]:
     return {"SES_FROM_EMAIL": FROM, "SES_ENDPOINT_URL": address, **keys}
 
 
-async def _answering(
-    body: object, status: int = 200, headers: dict[str, str] | None = None
-) -> tuple[web.AppRunner, str]:
+class Account(HttpServer):
     """SES's GetAccount (`GET /v2/email/account`) as its API reference shows it; the emulator has none."""
-    application = web.Application()
 
-    async def account(_: web.Request) -> web.Response:
+    def __init__(self, body: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self._answer = body, status, headers
+
+    def application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_get("/v2/email/account", self._account)
+        return application
+
+    async def _account(self, request: web.Request) -> web.Response:
+        body, status, headers = self._answer
         return web.json_response(body, status=status, headers=headers)
-
-    application.router.add_get("/v2/email/account", account)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
 @pytest.mark.parametrize(
@@ -119,20 +121,18 @@ async def _answering(
     ],
 )
 async def test_the_account_of_ses_is_looked_at(ask: Ask, account: dict[str, bool], level: str, seen: str) -> None:
-    runner, address = await _answering(account)
-    code, found = await ask(**by_ses(address))
+    async with Account(account) as ses:
+        code, found = await ask(**by_ses(ses.address))
     assert (code, found["e-mail ses"]["level"]) == (int(level == "fail"), level)
     assert seen in found["e-mail ses"]["seen"]
-    await runner.cleanup()
 
 
 async def test_aws_keys_that_are_refused_fail(ask: Ask) -> None:
     kind = {"x-amzn-ErrorType": "UnrecognizedClientException"}
-    runner, address = await _answering({"message": "The security token is invalid."}, 403, kind)
-    code, found = await ask(**by_ses(address))
+    async with Account({"message": "The security token is invalid."}, 403, kind) as ses:
+        code, found = await ask(**by_ses(ses.address))
     assert (code, "UnrecognizedClientException" in found["e-mail ses"]["seen"]) == (1, True)
     assert "AWS_REGION" in found["e-mail ses"]["todo"]
-    await runner.cleanup()
     _, found = await ask(**by_ses("http://127.0.0.1:1"))
     assert "cannot be reached" in found["e-mail ses"]["seen"]
 

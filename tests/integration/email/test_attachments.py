@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.integration.conftest import Running, Start, message
+from tests.servers.http import HttpServer
 from tests.servers.smtp import Mailbox
 
 from notification_engine.channels.email import attachments as attaching
@@ -18,26 +19,18 @@ def by_content(name: str = "report.pdf", content: bytes = PDF, kind: str = "appl
     return {"filename": name, "content_type": kind, "content": base64.b64encode(content).decode()}
 
 
-class Files:
+class Files(HttpServer):
     """A file server; `status` and `body` are what it answers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.status, self.body = 200, PDF
         self.asked = 0
-        self.address = ""
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    def application(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/{name}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        return app
 
     async def _handle(self, request: web.Request) -> web.Response:
         self.asked += 1
