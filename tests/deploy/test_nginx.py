@@ -121,7 +121,7 @@ async def test_a_body_that_is_too_large_is_a_problem_that_nginx_tells(client: Cl
         async with client.post(path, data=b" " * (limit + 1), headers={"Content-Type": "application/json"}) as answer:
             assert answer.status == 413, path
             own = await problem(answer)
-        assert own["type"] == "urn:notification-engine:problem:request-entity-too-large"
+        assert own["type"] == "urn:notification-engine:problem:too-large"
         assert "request_id" not in own, "the engine was not troubled"
         async with client.post(path, data=b" " * limit, headers={"Content-Type": "application/json"}) as answer:
             assert answer.status in {415, 422}, "as much as that reaches the engine"

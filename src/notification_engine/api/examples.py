@@ -179,7 +179,7 @@ _PROBLEMS = {
     409: ("conflict", "Conflict", "The first request with this key is not committed yet; send it again."),
     400: ("bad-request", "Bad request", "The body is not what was announced."),
     415: ("unsupported-media-type", "Unsupported Media Type", "Send text/csv."),
-    413: ("request-entity-too-large", "Request Entity Too Large", "The body must be at most 1048576 bytes."),
+    413: ("too-large", "Too large", "The body must be at most 1048576 bytes."),
     422: ("invalid-request", "Invalid request", "title: must not be empty"),
     429: ("rate-limited", "Too many requests", "More than 60000 requests of the class read in 60 s."),
     503: ("unavailable", "Unavailable", "The database did not answer (ServerSelectionTimeoutError)."),

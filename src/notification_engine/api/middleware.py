@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notification_engine.api import problems
 from notification_engine.api.rate_limits import rate_limit_headers
 from notification_engine.api.security_headers import EVERY_ANSWER, HSTS
+from notification_engine.domain.errors import TooLarge
 from notification_engine.kit.ids import new_id
 from notification_engine.kit.logging import get_logger
 from notification_engine.kit.origin import Origin, set_origin
@@ -120,7 +120,7 @@ class BodyLimit:
                 message = await receive()
                 read += len(message.get("body", b""))
             if left < 0 or read > limit:
-                raise HTTPException(413, f"The body must be at most {limit} bytes.")
+                raise TooLarge(f"The body must be at most {limit} bytes.")
             return message
 
         await self._app(scope, receive_bounded, send)

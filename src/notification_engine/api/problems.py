@@ -87,7 +87,10 @@ def install(app: FastAPI, denied: Callable[[Request], None] = lambda request: No
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400 and error.__cause__ is not None:  # the framework's, for a body that is no UTF-8
+        cause = error.__cause__
+        if isinstance(cause, EngineError):  # the framework makes a 400 of what is raised while it reads a body
+            return respond(problem_of(cause))
+        if error.status_code == 400 and cause is not None:  # its own, for a body that is no UTF-8
             return respond(problem_of(InvalidRequest("The body cannot be read; send JSON in UTF-8.")))
         title = HTTPStatus(error.status_code).phrase
         kind = title.lower().replace(" ", "-")

@@ -84,8 +84,10 @@ async def test_what_is_not_good_json_is_a_problem_and_never_an_error_of_ours(sha
 async def test_over_one_mebibyte_is_413_before_it_is_parsed(shared: Running) -> None:
     headers = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
     async with shared.session.post(shared.address + API, data=b"{" * (1024 * 1024 + 1), headers=headers) as answer:
-        assert answer.status == 413
         assert answer.content_type == "application/problem+json"
+        problem = await answer.json(content_type=None)
+    assert (answer.status, problem["type"]) == (413, "urn:notification-engine:problem:too-large")
+    assert problem["detail"] == "The body must be at most 1048576 bytes."
 
 
 async def test_a_body_without_a_length_is_bounded_too(shared: Running) -> None:
