@@ -6,12 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.chaos.broken import FOUND_BY
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.faults import all as _registered  # noqa: F401 - fills the table
 from tests.chaos.ledger import Row
 from tests.chaos.report import cells, markdown, write
+
+FAILURES = (AssertionError, TimeoutError, OSError, pytest.fail.Exception)  # the last: a program that is missing
 
 
 async def run(options: argparse.Namespace) -> list[Row]:
@@ -31,7 +34,7 @@ async def run_one(chosen: Fault, shared: Cluster, options: argparse.Namespace) -
     await shared.whole()
     try:
         row = await chosen.run(count, options.seed, shared if chosen.shares else None, options.broken)
-    except (AssertionError, TimeoutError, OSError, ExceptionGroup) as error:  # the others are worth having
+    except (*FAILURES, ExceptionGroup) as error:  # the others are worth having
         row = Row(chosen.name, runs=count, accepted=0, problems=(f"did not come to its end: {told(error)}"[:300],))
     print("ok  " if row.passed else "FAIL", *cells(row), f"({time.monotonic() - started:.0f} s)", row.note, flush=True)
     for problem in row.problems:

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from tests.canaries import canary, here, logged, watch
 from tests.chaos.cluster import die_with_parent, free_port
+from tests.servers.debian import program
 
 import notification_engine
 
@@ -37,7 +38,6 @@ SETTINGS: dict[str, Any] = {
     "SMTP_FROM_EMAIL": "engine@example.org",
     "SMTP_TIMEOUT_SECONDS": 5,
 }
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 def environment(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -144,9 +144,10 @@ class EngineProcess:
     def _faked(self) -> dict[str, str]:
         if self._clock is None:
             return {}
-        assert FAKETIME.exists(), "libfaketime is missing: install the Debian package `faketime`"
+        program("faketime", "faketime")
+        [library] = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")  # one, of this machine's architecture
         return {
-            "LD_PRELOAD": str(FAKETIME),
+            "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._clock),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
