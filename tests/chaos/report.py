@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ def conditions(seed: int, full: bool) -> dict[str, Any]:
         "counts": "full" if full else "short",
         "seed": seed,
         "engine": version("notification-engine"),
+        "commit": _commit(),
         "pymongo": version("pymongo"),
         "python": platform.python_version(),
         "kernel": platform.release(),
@@ -43,6 +45,13 @@ def conditions(seed: int, full: bool) -> dict[str, Any]:
         "load_average_15_min": round(os.getloadavg()[2], 1),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
     }
+
+
+def _commit() -> str:
+    """Of this checkout, `+` where files differ from it; empty where git does not know."""
+    words = ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
+    told = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return told.stdout.strip()
 
 
 def write(directory: Path, rows: Sequence[Row], seed: int, full: bool) -> None:
