@@ -4,6 +4,7 @@ Every span is looked through for canaries as it comes.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,12 @@ class Seen:
 class Collector(HttpServer):
     """`status` is what every request is answered; `held`, once set, keeps answers back until it is released."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls=tls)
         self.spans: list[Seen] = []
         self.requests: list[dict[str, str]] = []  # their headers
         self.status = 200
+        self.headers: dict[str, str] = {}  # of its answers
         self.held: asyncio.Event | None = None
         self._changed = asyncio.Condition()
 
@@ -87,7 +89,9 @@ class Collector(HttpServer):
         if self.held is not None:
             await self.held.wait()
         answer = ExportTraceServiceResponse().SerializeToString()
-        return web.Response(status=self.status, body=answer, content_type="application/x-protobuf")
+        return web.Response(
+            status=self.status, body=answer, headers=self.headers, content_type="application/x-protobuf"
+        )
 
 
 def _seen(body: ExportTraceServiceRequest) -> list[Seen]:

@@ -5,6 +5,7 @@ With a guard for addresses that callers name; without one for those that the ope
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -48,20 +49,27 @@ class CheckedResolver(AbstractResolver):
 
 class Outbound:
     """Opened inside the running loop; `session` is what channels are given. `resolver` makes what asks for the
-    addresses of names, if that is not the system's."""
+    addresses of names, if that is not the system's. `tls`: whom to trust, if not whom the system does."""
 
     def __init__(
-        self, guard: Guard | None, *, limit: int = 0, resolver: Callable[[], AbstractResolver] | None = None
+        self,
+        guard: Guard | None,
+        *,
+        limit: int = 0,
+        resolver: Callable[[], AbstractResolver] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._guard = guard
         self._limit = limit
         self._resolver = resolver or aiohttp.ThreadedResolver
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             connector = aiohttp.TCPConnector(
                 limit=self._limit,
+                ssl=self._tls or True,
                 ttl_dns_cache=30,
                 resolver=CheckedResolver(self._guard, self._resolver()) if self._guard else self._resolver(),
                 socket_factory=self._guard.open_socket if self._guard else None,

@@ -26,6 +26,7 @@ def _checked_rate(text: str) -> str:
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=100_000)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 RateText = Annotated[str, AfterValidator(_checked_rate)]
 
@@ -204,10 +205,24 @@ class Fields(BaseSettings):
     OTEL_EXPORTER_OTLP_HEADERS: SecretStr | None = Field(
         None, description="What the collector asks for: name=value, separated by commas, percent-encoded."
     )
+    OTEL_EXPORTER_OTLP_TIMEOUT: Milliseconds = Field(10_000, description="For one answer of it, milliseconds.")
+    OTEL_EXPORTER_OTLP_COMPRESSION: Literal["none", "gzip"] = Field("none", description="Of what is sent to it.")
+    OTEL_EXPORTER_OTLP_CERTIFICATE: Path | None = Field(
+        None, description="File of the authority that it is trusted by, PEM. Unset: the system's."
+    )
+    OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: Path | None = Field(
+        None, description="File of our own certificate, PEM, where it asks for one."
+    )
+    OTEL_EXPORTER_OTLP_CLIENT_KEY: Path | None = Field(
+        None, description="File of its key, PEM, if that is not in the same."
+    )
     OTEL_EXPORTER_OTLP_PROTOCOL: Literal["http/protobuf"] = Field("http/protobuf", description="The only one spoken.")
     OTEL_SERVICE_NAME: str = Field("notification-engine", description="Name of the service in traces.")
     OTEL_TRACES_EXPORTER: Literal["otlp", "none"] = Field("otlp", description="`none`: no traces.")
     OTEL_SDK_DISABLED: bool = Field(False, description="true: no traces.")
+    OTEL_BSP_SCHEDULE_DELAY: Milliseconds = Field(5_000, description="How long a span waits for others, milliseconds.")
+    OTEL_BSP_MAX_QUEUE_SIZE: Positive = Field(2_048, description="Spans that wait; past it the oldest are forgotten.")
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Positive = Field(512, description="Spans of one request to the collector.")
 
     HEALTH_CHECK_ENABLED: bool = Field(True, description="false stops the background checks, never the endpoints.")
     HEALTH_CHECK_INTERVAL: Seconds = Field(60, description="Background checks, seconds.")

@@ -87,7 +87,7 @@ class Engine:
 
     async def start(self) -> None:
         """Raises ConfigurationError when no primary of a replica set answers in time."""
-        self._traces = open_traces(self.settings, self.replica)
+        self._traces = await open_traces(self.settings, self.replica)
         await until_primary(self.database, self.clock)
         if ran := await migrate(self.database):
             log.info("Migrations were run", migrations=ran)

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 log = get_logger("engine")
 
 
-def open_traces(s: Settings, replica: str) -> "Traces | None":
+async def open_traces(s: Settings, replica: str) -> "Traces | None":
     """None where no collector is named; then nothing of the SDK is imported. Raises ConfigurationError."""
     if s.traces_endpoint is None:
         return None
     from notification_engine.wiring.traces import Traces
 
     traces = Traces(s, replica)
+    await traces.start()
     tracing.record(traces)
     return traces
 

@@ -1,99 +1,92 @@
-"""Spans as messages of OTLP, and their way to the collector. Runs in the thread of the SDK's batches.
+"""Spans as OTLP has them in protobuf (opentelemetry/proto/trace/v1/trace.proto), as bytes.
 
-The SDK's exporter knows addresses, certificates, compression, timeouts and retries; only its encoder is passed by. That
-takes 14 µs a span and holds the interpreter meanwhile; this one takes 4 (ADR 0019).
+By hand, because it is done for every step of every notification: 1.3 µs a span against 3.1 of the protobuf package,
+which a process that traces would load for this alone (ADR 0019). Tests read it with the protocol's own classes.
 """
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.trace import SpanContext, TraceFlags
-
-from notification_engine.kit.logging import get_logger
 from notification_engine.kit.tracing import Kind, Parent, Span
 
-SAMPLED = 1
-KINDS: "dict[Kind, otlp.Span.SpanKind.ValueType]" = {
-    "internal": otlp.Span.SPAN_KIND_INTERNAL,
-    "server": otlp.Span.SPAN_KIND_SERVER,
-    "client": otlp.Span.SPAN_KIND_CLIENT,
-}
-FAILED = otlp.Status(code=otlp.Status.STATUS_CODE_ERROR)
-
-log = get_logger("traces")
+KINDS: dict[Kind, bytes] = {"internal": b"\x30\x01", "server": b"\x30\x02", "client": b"\x30\x03"}
+SAMPLED = b"\x01\x00\x00\x00"
+_FLAGS, _FAILED = b"\x85\x01" + SAMPLED, b"\x7a\x02\x18\x02"
+_TIMES = struct.Struct("<cQcQ")
+_DOUBLE = struct.Struct("<d")
+_64_BITS = (1 << 64) - 1
 
 
-class Ended(ReadableSpan):
-    """One of our spans in the SDK's queue, which asks it for nothing but whether it is sampled."""
-
-    context = SpanContext(1, 1, False, TraceFlags(SAMPLED))
-
-    def __init__(self, span: Span) -> None:
-        self.span = span
-
-
-class Exporter(OTLPSpanExporter):
-    """Tells once that the collector takes nothing, and once that it takes spans again."""
-
-    def __init__(self, endpoint: str, headers: Mapping[str, str] | None, resource: Mapping[str, str]) -> None:
-        super().__init__(endpoint=endpoint, headers=headers)
-        self._resource = Resource(attributes=[_attribute(name, value) for name, value in resource.items()])
-        self._scope = InstrumentationScope(name="notification_engine")
-        self._away = False
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        messages = [_message(ended.span) for ended in spans if isinstance(ended, Ended)]
-        scoped = otlp.ScopeSpans(scope=self._scope, spans=messages)
-        whole = otlp.ResourceSpans(resource=self._resource, scope_spans=[scoped])
-        request = ExportTraceServiceRequest(resource_spans=[whole])
-        taken = self._client.export(request.SerializeToString()).success
-        self._tell(away=not taken, spans=len(messages))
-        return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
-
-    def _tell(self, *, away: bool, spans: int) -> None:
-        if away and not self._away:
-            log.warning("The collector takes no traces; they are lost until it does", spans=spans)
-        if self._away and not away:
-            log.info("The collector takes traces again")
-        self._away = away
+def encoded(span: Span) -> bytes:
+    """One of `spans` of a ScopeSpans, with its tag and length: such fields stand behind each other as they are."""
+    parts = [_ids(span.trace_id, span.span_id)]
+    if span.parent is not None:
+        parts.append(b"\x22\x08" + span.parent.span_id.to_bytes(8, "big"))
+    if span.state:
+        parts.append(_field(b"\x1a", span.state.encode()))
+    parts.append(_name(span.name))
+    parts.append(KINDS[span.kind])
+    parts.append(_TIMES.pack(b"\x39", span.started, b"\x41", span.ended))
+    parts += [_attribute(b"\x4a", name, value) for name, value in span.attributes.items()]
+    if span.link is not None:
+        parts.append(_link(span.link))
+    if span.failed:
+        parts.append(_FAILED)
+    parts.append(_FLAGS)
+    return _field(b"\x12", b"".join(parts))
 
 
-def _message(span: Span) -> otlp.Span:
-    return otlp.Span(
-        trace_id=span.trace_id.to_bytes(16, "big"),
-        span_id=span.span_id.to_bytes(8, "big"),
-        parent_span_id=span.parent.span_id.to_bytes(8, "big") if span.parent else b"",
-        trace_state=span.state,
-        flags=SAMPLED,
-        name=span.name,
-        kind=KINDS[span.kind],
-        start_time_unix_nano=span.started,
-        end_time_unix_nano=span.ended,
-        attributes=[_attribute(name, value) for name, value in span.attributes.items()],
-        links=[_link(span.link)] if span.link else (),
-        status=FAILED if span.failed else None,
-    )
+class Envelope:
+    """What stands around the spans of one process in every ExportTraceServiceRequest."""
+
+    def __init__(self, resource: Mapping[str, str], scope: str) -> None:
+        attributes = b"".join(_attribute(b"\x0a", name, value) for name, value in resource.items())
+        self._resource = _field(b"\x0a", attributes)
+        self._scope = _field(b"\x0a", _field(b"\x0a", scope.encode()))
+
+    def around(self, spans: Iterable[bytes]) -> bytes:
+        """`spans`: each as `encoded` gives it."""
+        return _field(b"\x0a", self._resource + _field(b"\x12", self._scope + b"".join(spans)))
 
 
-def _link(to: Parent) -> otlp.Span.Link:
-    trace_id, span_id = to.trace_id.to_bytes(16, "big"), to.span_id.to_bytes(8, "big")
-    return otlp.Span.Link(trace_id=trace_id, span_id=span_id, flags=SAMPLED)
+def _ids(trace_id: int, span_id: int) -> bytes:
+    return b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08" + span_id.to_bytes(8, "big")
+
+
+def _link(to: Parent) -> bytes:
+    return _field(b"\x6a", _ids(to.trace_id, to.span_id) + b"\x35" + SAMPLED)
+
+
+@lru_cache(1024)
+def _name(name: str) -> bytes:
+    return _field(b"\x2a", name.encode())
 
 
 @lru_cache(1024, typed=True)
-def _attribute(name: str, value: str | int | float) -> KeyValue:
-    """Most are the same few, again and again."""
+def _attribute(tag: bytes, name: str, value: str | int | float) -> bytes:
+    """A KeyValue. Most are the same few, again and again."""
     match value:
         case int():
-            return KeyValue(key=name, value=AnyValue(int_value=value))
+            any_value = b"\x18" + _varint(value & _64_BITS)
         case float():
-            return KeyValue(key=name, value=AnyValue(double_value=value))
+            any_value = b"\x21" + _DOUBLE.pack(value)
         case _:
-            return KeyValue(key=name, value=AnyValue(string_value=value))
+            any_value = _field(b"\x0a", value.encode(errors="replace"))
+    return _field(tag, _field(b"\x0a", name.encode()) + _field(b"\x12", any_value))
+
+
+def _field(tag: bytes, body: bytes) -> bytes:
+    return tag + _varint(len(body)) + body
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    if value < 0x80:
+        return bytes((value,))
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)

@@ -1,18 +1,13 @@
 """What a start refuses by name, TLS, and servers whose masters or slots move."""
 
 import asyncio
-import datetime
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from tests.servers.redis import RedisCluster, RedisSentinel, RedisServer, free_ports, redis_7, valkey
 from tests.servers.tcp import TcpServer, saying, silent
+from tests.servers.tls import certificate
 
 from notification_engine.domain.errors import ConfigurationError
 from notification_engine.realtime import redis_bus, redis_link
@@ -254,32 +249,6 @@ async def test_a_node_of_a_cluster_that_dies_and_returns(tmp_path: Path) -> None
         for bus in buses:
             await bus.stop()
         await cluster.kill()
-
-
-def certificate(directory: Path) -> tuple[str, str]:
-    """Of 127.0.0.1, signed by itself: file names of certificate and key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(alternative, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = directory / "server.pem", directory / "server.key"
-    pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    encoded = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
-    private.write_bytes(encoded)
-    return str(pem), str(private)
 
 
 async def test_tls_is_spoken_and_the_certificate_checked(
