@@ -105,6 +105,11 @@ class Bed:
         command = [sys.executable, "-m", "bench.unheard"]
         return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database})
 
+    async def switched(self, url: str, database: str, **settings: str) -> Server:
+        """The engine whose traces are switched on by SIGUSR1 and off by SIGUSR2."""
+        command = [sys.executable, "-m", "bench.switched"]
+        return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database, **settings})
+
     async def dev(self, data: str) -> Server:
         """`notification-engine dev` with its embedded mongod in that directory."""
         environment = {"ENVIRONMENT": "development", "MONGODB_DATA_DIR": str(self.directory / data)}

@@ -1,18 +1,19 @@
-"""What traces cost: on, with every request sampled, against the same engine with traces off; and off, the calls that
+"""What traces cost: on, with every request sampled, against the same process with traces off; and off, the calls that
 stay in the code, as a share of an accept.
 
 The collector is a receiver that answers and reads nothing, so it takes little of the machine; making, batching and
 encoding the spans are all the engine's.
 """
 
+import signal
 import timeit
 from functools import partial
 
 from bench.accept import accepted_per_second
 from bench.report import Figure
-from bench.rounds import in_turns
+from bench.rounds import Compared, Measured, in_turns
 from bench.servers import Bed
-from bench.webhooks import SIZE, delivered_per_second, register
+from bench.webhooks import delivered_per_second, register
 from notification_engine.kit import tracing
 
 CALLS = 20_000
@@ -21,20 +22,20 @@ CALLS = 20_000
 async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     url = await bed.mongod()
     collector, receiver = await bed.receiver(), await bed.receiver()
-    on = await bed.engine(url, "traced", OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
-    off = await bed.engine(url, "untraced")
-    seconds, count, rounds = (1.5, 1000, 3) if quick else (4.0, 4000, 7)
-    single = await in_turns(
-        rounds, partial(accepted_per_second, on, seconds), partial(accepted_per_second, off, seconds)
-    )
-    for engine, database in ((on, "traced"), (off, "untraced")):
-        await register(engine, receiver)
-        await delivered_per_second(engine, url, database, SIZE)  # connections and caches, as in a running engine
-    webhooks = await in_turns(
-        rounds,
-        partial(delivered_per_second, on, url, "traced", count),
-        partial(delivered_per_second, off, url, "untraced", count),
-    )
+    engine = await bed.switched(url, "traced", OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
+    seconds, count, rounds = (1.5, 1000, 3) if quick else (4.0, 4000, 9)
+
+    async def switched(number: signal.Signals, work: Measured) -> float:
+        engine.process.send_signal(number)
+        return await work()
+
+    async def compared(work: Measured) -> Compared:
+        await switched(signal.SIGUSR2, work)  # connections and caches, as in a running engine
+        return await in_turns(rounds, partial(switched, signal.SIGUSR1, work), partial(switched, signal.SIGUSR2, work))
+
+    single = await compared(partial(accepted_per_second, engine, seconds))
+    await register(engine, receiver)
+    webhooks = await compared(partial(delivered_per_second, engine, url, "traced", count))
     return [
         Figure(
             "single POST, traces on, all sampled",

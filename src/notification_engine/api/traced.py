@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notification_engine.api.middleware import PROBED, STREAM
@@ -26,21 +25,21 @@ class Traced:
         if scope["type"] != "http" or scope["path"].startswith((*PROBED, STREAM)):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        caller = tracing.parsed(headers.get("traceparent", ""), headers.get("tracestate", ""))
-        with tracing.begin(scope["method"], "server", caller) as span:
+        with tracing.begin(scope["method"], "server", _caller(scope)) as span:
+            if span is None:
+                await self._app(scope, receive, send)
+                return
 
             async def send_noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    status = message["status"]
-                    tracing.note({"http.response.status_code": status}, failed=status >= 500)
+                    span.attributes["http.response.status_code"] = status = message["status"]
+                    span.failed |= status >= 500
                 await send(message)
 
             try:
                 await self._app(scope, receive, send_noted)
             finally:
-                if span is not None:
-                    self._name(span, scope)
+                self._name(span, scope)
 
     def _name(self, span: tracing.Span, scope: Scope) -> None:
         """Once the router has found the route."""
@@ -48,6 +47,17 @@ class Traced:
         if path := self._paths.get(id(scope.get("route"))):
             span.name = f"{scope['method']} {path}"
             span.attributes["http.route"] = path
+
+
+def _caller(scope: Scope) -> tracing.Parent | None:
+    """Looked for in one walk: most requests have neither header."""
+    parent = state = b""
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            parent = value
+        elif name == b"tracestate":
+            state = value
+    return tracing.parsed(parent.decode("latin-1"), state.decode("latin-1")) if parent else None
 
 
 def whole_paths(app: FastAPI) -> dict[int, str]:
