@@ -28,7 +28,7 @@ from bench import (
 from bench.servers import Bed
 from notification_engine.storage.embedded import find_binary
 
-BOUND_SECONDS = 900
+BOUND_SECONDS = 1800
 
 
 class Measure(Protocol):
