@@ -11,6 +11,8 @@ from tests.chaos.ledger import OPEN, Answer, Row, settled_deliveries, statuses_t
 from tests.chaos.wait import until
 from tests.chaos.world import World, world
 
+from notification_engine.api.admission import MAX_WAIT_SECONDS
+
 MAX_DEATHS = 6  # two claims that ended in a dead process, then three alone, and one for an unlucky moment
 LEASE_SECONDS = 2
 
@@ -137,7 +139,8 @@ WARM_SECONDS = 4.0
 @fault("overload at three times capacity", full=180, short=8)
 async def overload(count: int, seed: int, shared: Cluster | None, broken: str | None) -> Row:
     """For `count` seconds three times as many requests come as the engine can answer, whether it answers or not."""
-    async with world(shared, seed=seed, broken=broken, LEASE_SECONDS=30) as w:  # the default: longer than an accept
+    alone = {"HTTP_MAX_IN_FLIGHT": 100_000} if broken else {}  # no other bound hides what is broken
+    async with world(shared, seed=seed, broken=broken, LEASE_SECONDS=30, **alone) as w:  # longer than an accept
         capacity = await capacity_of(w)
         used: list[int] = []
         watch = asyncio.create_task(watch_memory(w, used))
@@ -146,12 +149,15 @@ async def overload(count: int, seed: int, shared: Cluster | None, broken: str | 
         refused = [a for a in w.ledger.answers if a.status in (429, 503)]
         w.ledger.check(bool(refused), "nothing was refused: this was no overload")
         w.ledger.check(all(a.retry_after for a in refused), "503 without Retry-After")
+        longest = max(a.seconds for a in w.ledger.answers if a.status == 202)
+        w.ledger.check(longest < 3 * MAX_WAIT_SECONDS, f"a 202 came after {longest:.1f} s, when nobody waits for it")
         others = {s: n for s, n in w.ledger.statuses().items() if s not in (202, 503)}
         w.ledger.check(not others, f"answers other than 202 and 503: {others}")
         middle, last = max(used[len(used) // 3 : -len(used) // 3]), max(used[-len(used) // 3 :])
         w.ledger.check(last <= middle * 1.25, f"memory grew from {middle >> 20} to {last >> 20} MiB")
         note = (
-            f"{capacity * RECIPIENTS:.0f}/s alone; memory {middle >> 20} to {last >> 20} MiB; {statuses_text(w.ledger)}"
+            f"{capacity * RECIPIENTS:.0f}/s alone; a 202 after {longest:.1f} s at most; "
+            f"memory {middle >> 20} to {last >> 20} MiB; {statuses_text(w.ledger)}"
         )
         return await all_delivered(w, note)
 
