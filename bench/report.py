@@ -100,7 +100,8 @@ def table(figures: list[Figure]) -> str:
 def _row(f: Figure) -> tuple[str, ...]:
     unit = "/s" if f.ratio and f.unit.endswith("/s") else f.unit
     value = "" if f.reference_value is None else f"{_number(f.reference_value)} {unit}"
-    ratio = "" if f.ratio is None else f"{f.ratio:.2f} ({min(f.ratios):.2f} to {max(f.ratios):.2f})"
+    rounds = f" ({min(f.ratios):.2f} to {max(f.ratios):.2f})" if f.ratios else ""
+    ratio = "" if f.ratio is None else f"{f.ratio:.2f}{rounds}"
     sign, unit = "" if f.up else "≤ ", "" if f.ratio is not None else f" {f.unit}"
     least, aim = ("" if wanted is None else f"{sign}{_number(wanted)}{unit}" for wanted in (f.least, f.aim))
     return f.name, f"{_number(f.value)} {f.unit}", f.reference, value, ratio, least, aim, f.judged
