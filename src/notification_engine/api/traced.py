@@ -50,14 +50,10 @@ class Traced:
 
 
 def _caller(scope: Scope) -> tracing.Parent | None:
-    """Looked for in one walk: most requests have neither header."""
-    parent = state = b""
-    for name, value in scope["headers"]:
-        if name == b"traceparent":
-            parent = value
-        elif name == b"tracestate":
-            state = value
-    return tracing.parsed(parent.decode("latin-1"), state.decode("latin-1")) if parent else None
+    headers = dict(reversed(scope["headers"]))  # the first of a name counts
+    if (parent := headers.get(b"traceparent")) is None:
+        return None
+    return tracing.parsed(parent.decode("latin-1"), headers.get(b"tracestate", b"").decode("latin-1"))
 
 
 def whole_paths(app: FastAPI) -> dict[int, str]:

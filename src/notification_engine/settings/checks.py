@@ -41,6 +41,11 @@ def problems_of(s: Fields) -> list[str]:
         problems.append(f"ERASURE_LOG_FILE: {s.ERASURE_LOG_FILE} cannot be written.")
     if s.HISTORY_RETENTION_DAYS and not 0 < s.NOTIFICATION_RETENTION_DAYS <= s.HISTORY_RETENTION_DAYS:
         problems.append("HISTORY_RETENTION_DAYS: history outlives its notification; not below the latter's days.")
+    return problems + _trace_problems(s)
+
+
+def _trace_problems(s: Fields) -> list[str]:
+    problems = []
     if s.OTEL_BSP_MAX_EXPORT_BATCH_SIZE > s.OTEL_BSP_MAX_QUEUE_SIZE:
         problems.append("OTEL_BSP_MAX_EXPORT_BATCH_SIZE: not above OTEL_BSP_MAX_QUEUE_SIZE.")
     if s.OTEL_EXPORTER_OTLP_CLIENT_KEY is not None and s.OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE is None:
