@@ -5,16 +5,12 @@ headers of every answer, the check of the revocations and the sealing of address
 the API's contract and no defence alone.
 """
 
-import asyncio
-import sys
-
-import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bench import altered
 from notification_engine.api import app, middleware
 from notification_engine.cli import server
 from notification_engine.domain.caller import Caller
-from notification_engine.settings import load_settings
 from notification_engine.wiring import Engine
 
 
@@ -44,6 +40,4 @@ if __name__ == "__main__":
     app.ClientAddress = Straight  # type: ignore[misc,assignment]
     middleware.EVERY_ANSWER = ()  # type: ignore[assignment]
     server.Engine = BareEngine  # type: ignore[misc]
-    serving = server.serve(load_settings(), host="127.0.0.1", port=int(sys.argv[sys.argv.index("--port") + 1]))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving)
+    altered.serve()

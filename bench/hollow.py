@@ -4,14 +4,12 @@ Authentication, validation, planning, encoding, metrics and the log are the engi
 reference: it authenticates and validates the same body and does nothing else.
 """
 
-import asyncio
-import sys
 from collections.abc import Sequence
 from functools import partial
 
-import uvloop
 from fastapi.responses import Response
 
+from bench import altered
 from notification_engine.api.answers import answer
 from notification_engine.api.dependencies import Sender
 from notification_engine.api.models.send import SendIn
@@ -20,7 +18,6 @@ from notification_engine.cli import server
 from notification_engine.domain.outcome import Attempt
 from notification_engine.services.ports import Inserted
 from notification_engine.services.requests import AcceptedEvent
-from notification_engine.settings import load_settings
 from notification_engine.wiring import Engine
 
 
@@ -47,6 +44,4 @@ async def _validated(body: SendIn, caller: Sender, key: IdempotencyKey = None) -
 if __name__ == "__main__":
     server.Engine = HollowEngine  # type: ignore[misc]
     server.bind = partial(server.bind, shared=True)  # several of these may listen on one port
-    serving = server.serve(load_settings(), host="127.0.0.1", port=int(sys.argv[sys.argv.index("--port") + 1]))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving)
+    altered.serve()

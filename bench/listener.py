@@ -14,7 +14,7 @@ from bench.servers import API, Bed, Server, bearer
 
 async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     url = await bed.mongod()
-    heard, unheard = await bed.engine(url, "heard"), await bed.unheard(url, "unheard")
+    heard, unheard = await bed.engine(url, "heard"), await bed.altered("bench.unheard", url, "unheard")
     seconds, rounds, count = (1.5, 3, 1_000) if quick else (4.0, 5, 4_000)
     texts = [json.dumps(message(i, "in_app")) for i in range(USERS)]
     rate = await in_turns(

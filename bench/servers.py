@@ -96,19 +96,9 @@ class Bed:
         port = free_port()
         return [await self._answering(command, environment, port) for _ in range(processes)]
 
-    async def bare(self, url: str, database: str, **settings: str) -> Server:
-        """The engine without its defences but authentication."""
-        command = [sys.executable, "-m", "bench.bare"]
-        return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database, **settings})
-
-    async def unheard(self, url: str, database: str) -> Server:
-        """The engine without the listener that times the commands of MongoDB."""
-        command = [sys.executable, "-m", "bench.unheard"]
-        return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database})
-
-    async def switched(self, url: str, database: str, **settings: str) -> Server:
-        """The engine whose traces are switched on by SIGUSR1 and off by SIGUSR2."""
-        command = [sys.executable, "-m", "bench.switched"]
+    async def altered(self, module: str, url: str, database: str, **settings: str) -> Server:
+        """The engine as that script alters it: `bench.bare`, `bench.unheard`, `bench.switched`."""
+        command = [sys.executable, "-m", module]
         return await self._answering(command, {"MONGODB_URL": url, "MONGODB_DATABASE": database, **settings})
 
     async def dev(self, data: str) -> Server:

@@ -22,7 +22,7 @@ CALLS = 20_000
 async def measure(bed: Bed, *, quick: bool) -> list[Figure]:
     url = await bed.mongod()
     collector, receiver = await bed.receiver(), await bed.receiver()
-    engine = await bed.switched(url, "traced", OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
+    engine = await bed.altered("bench.switched", url, "traced", OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
     seconds, count, rounds = (1.5, 1000, 3) if quick else (4.0, 4000, 9)
 
     async def switched(number: signal.Signals, work: Measured) -> float:

@@ -1,13 +1,8 @@
 """The reference of `listener`: the engine whose driver tells nobody what each command of MongoDB took."""
 
-import asyncio
-import sys
 from typing import Any
 
-import uvloop
-
-from notification_engine.cli import server
-from notification_engine.settings import load_settings
+from bench import altered
 from notification_engine.storage.connection import Database
 from notification_engine.wiring import stores
 
@@ -19,6 +14,4 @@ class Unheard(Database):
 
 if __name__ == "__main__":
     stores.Database = Unheard  # type: ignore[misc,attr-defined]
-    serving = server.serve(load_settings(), host="127.0.0.1", port=int(sys.argv[sys.argv.index("--port") + 1]))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving)
+    altered.serve()

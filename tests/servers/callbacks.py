@@ -11,12 +11,11 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 from tests.servers.http import HttpServer
+from tests.servers.tls import self_signed
 
 from notification_engine.net.fetch import Fetcher
 from notification_engine.net.session import Outbound
@@ -121,20 +120,9 @@ class _Loopback(Fetcher):
         return await super()._get(f"{self._sns.address}{parts.path}" + (f"?{parts.query}" if parts.query else ""))
 
 
-def certificate(key: Any, *, begin: timedelta = timedelta(days=-1), end: timedelta = timedelta(days=30)) -> bytes:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
-    now = datetime.now(UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + begin)
-        .not_valid_after(now + end)
-        .sign(key, hashes.SHA256())
-    )
-    return built.public_bytes(Encoding.PEM)
+def certificate(key: Any, **times: timedelta) -> bytes:
+    """`times`: see `self_signed`."""
+    return self_signed(key, "sns.amazonaws.com", **times)
 
 
 def ses_event(delivery_id: str | None, kind: str, **fields: Any) -> dict[str, Any]:
